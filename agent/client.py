@@ -1,0 +1,263 @@
+"""The HTTP client: one method a verb; it raises the errors that the agent raised."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import io
+import json
+import os
+import time
+from typing import Any, BinaryIO, Dict, Mapping, Optional, Tuple, Union
+from urllib.parse import urlencode
+
+from agent.config import DEFAULT_LISTEN, ENVIRONMENT_PREFIX, ServeConfig, default_store
+from agent.connection import Body, ConnectionLost, Exchange, Progress, reason
+from agent.errors import KINDS, AgentError, Unreachable, UsageError, from_problem
+from agent.model import parse_project
+from agent.store.layout import StoreLayout
+
+Json = Dict[str, Any]
+
+#: A launch, kill or restart answers when it is done: a long readiness or grace period is no fault of the network.
+WORK_SECONDS = 900.0
+_CHUNK_BYTES = 256 * 1024
+_RETRY_SECONDS = 0.2
+
+
+class Client:
+    """Calls one agent. Every method raises an AgentError: the agent's own one, or Unreachable."""
+
+    def __init__(self, url: str, token: Optional[str] = None, timeout_seconds: float = 30.0) -> None:
+        self._exchange = Exchange(url, token, timeout_seconds)
+        self.url = self._exchange.url
+
+    def ping(self) -> str:
+        """`pong`; any other answer is not an agent's."""
+        text = self._read(self._open("GET", "/ping")).decode(errors="replace").strip()
+        if text != "pong":
+            raise self._stranger()
+        return text
+
+    def launch(
+        self, project: str, artifact: Union[str, BinaryIO], version: Optional[str] = None, sha256: Optional[str] = None,
+        on_progress: Optional[Progress] = None, retries: int = 2,
+    ) -> Json:
+        """Upload an artifact (a path, or a seekable binary file) and wait until it runs; the agent's reply.
+
+        A broken connection is tried again `retries` times: with the same digest a launch is idempotent.
+        """
+        if isinstance(artifact, str):
+            with _open_artifact(artifact) as file:
+                return self.launch(project, file, version, sha256, on_progress, retries)
+        query = {"project": parse_project(project), "sha256": sha256 or digest(artifact)}
+        if version is not None:
+            query["version"] = version
+        body = Body(artifact, artifact.seek(0, os.SEEK_END), "application/octet-stream")
+        target = "/project?" + urlencode(query)
+        for attempt in range(retries):
+            try:
+                return self._json("POST", target, body, WORK_SECONDS, on_progress)
+            except ConnectionLost:
+                time.sleep(_RETRY_SECONDS * 2**attempt)
+        return self._json("POST", target, body, WORK_SECONDS, on_progress)
+
+    def launch_url(self, project: str, artifact_url: str, sha256: str, version: Optional[str] = None) -> Json:
+        """Let the agent itself fetch the artifact; the digest is required."""
+        call = {"project": parse_project(project), "artifact_url": artifact_url, "sha256": sha256}
+        if version is not None:
+            call["version"] = version
+        return self._json("POST", "/project", _json_body(call), WORK_SECONDS)
+
+    def logs(self, project: str) -> "Download":
+        """The project's logs as a tar, to be read while it arrives."""
+        return Download(self._open("GET", _path(project) + "/logs"), self._exchange)
+
+    def kill(self, project: str, grace_seconds: Optional[float] = None, purge: bool = False) -> Json:
+        """Kill the project's whole tree; the reply lists what was killed."""
+        query = {} if grace_seconds is None else {"grace_seconds": f"{grace_seconds:g}"}
+        if purge:
+            query["purge"] = "true"
+        return self._json("DELETE", _path(project) + ("?" + urlencode(query) if query else ""), None, WORK_SECONDS)
+
+    def status(self, project: str) -> Json:
+        """What one project is doing, and why."""
+        return self._json("GET", _path(project))
+
+    def describe(self) -> Json:
+        """What every project is doing: `{"projects": […]}`."""
+        return self._json("GET", "/project")
+
+    def restart(self, project: str) -> Json:
+        """End the run and start the same release again."""
+        return self._json("POST", _path(project) + "/restart", _json_body({}), WORK_SECONDS)
+
+    def rollback(self, project: str, version: Optional[str] = None) -> Json:
+        """Launch an older release that is still on the host; by default the one before."""
+        call = {} if version is None else {"version": version}
+        return self._json("POST", _path(project) + "/rollback", _json_body(call), WORK_SECONDS)
+
+    def history(self, project: str) -> Json:
+        """The project's launches, kills, exits and rollbacks, oldest first."""
+        return self._json("GET", _path(project) + "/history")
+
+    def health(self) -> Json:
+        """The deep check; an agent that isn't well says so in the reply (503), which is no error here."""
+        return self._json("GET", "/healthz")
+
+    def _json(
+        self, method: str, target: str, body: Optional[Body] = None, wait_seconds: Optional[float] = None,
+        on_progress: Optional[Progress] = None,
+    ) -> Json:
+        document = _parsed(self._read(self._open(method, target, body, wait_seconds, on_progress)))
+        if document is None:
+            raise self._stranger()
+        return document
+
+    def _open(
+        self, method: str, target: str, body: Optional[Body] = None, wait_seconds: Optional[float] = None,
+        on_progress: Optional[Progress] = None,
+    ) -> http.client.HTTPResponse:
+        """The answer, its body still to be read; a refusal is raised. A 503 in plain JSON is an answer: `health`."""
+        answer = self._exchange.call(method, target, body, wait_seconds, on_progress)
+        if answer.status < 300 or (answer.status == 503 and _content_type(answer) == "application/json"):
+            return answer
+        raise self._refusal(answer)
+
+    def _refusal(self, answer: http.client.HTTPResponse) -> AgentError:
+        """The agent's problem document as its error; what a proxy in between says, as the nearest kind."""
+        problem = _parsed(self._read(answer))
+        if problem is not None and _content_type(answer) == "application/problem+json":
+            return from_problem(problem)
+        detail = f"{self.url} answered {answer.status} {answer.reason}, not in the way of an ant-host-agent."
+        if answer.status in (502, 504):
+            return Unreachable(detail, "A proxy in front of the agent does not reach it. Is the agent running?")
+        kind = next((kind for kind in KINDS.values() if kind.status == answer.status), AgentError)
+        return kind(detail, "Check the address (--url) and any proxy in front of the agent.")
+
+    def _read(self, answer: http.client.HTTPResponse) -> bytes:
+        with answer:
+            try:
+                return answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                self._exchange.raise_lost(error)
+
+    def _stranger(self) -> Unreachable:
+        return Unreachable(f"{self.url} answered, but not as an ant-host-agent does.", "Check the address: --url.")
+
+
+class Download:
+    """A tar on its way here. Closed as a context manager; an early end raises ConnectionLost, never looks whole."""
+
+    def __init__(self, answer: http.client.HTTPResponse, exchange: Exchange) -> None:
+        self._answer = answer
+        self._exchange = exchange
+        length = answer.getheader("Content-Length")
+        self.size_bytes = int(length) if length and length.isdigit() else None
+        self.received_bytes = 0
+
+    def __enter__(self) -> "Download":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answer.close()
+
+    def read(self, size: int = _CHUNK_BYTES) -> bytes:
+        """At most `size` bytes; b"" at the end."""
+        try:
+            data = self._answer.read(size)
+        except (OSError, http.client.HTTPException) as error:
+            self._exchange.raise_lost(error)
+        self.received_bytes += len(data)
+        if not data and size and self.size_bytes is not None and self.received_bytes < self.size_bytes:
+            self._exchange.raise_lost(http.client.IncompleteRead(b"", self.size_bytes - self.received_bytes))
+        return data
+
+    def save(self, file: BinaryIO, on_progress: Optional[Progress] = None) -> int:
+        """Write all of it into an open file; the bytes written."""
+        for data in iter(self.read, b""):
+            file.write(data)
+            if on_progress is not None:
+                on_progress(self.received_bytes, self.size_bytes or 0)
+        return self.received_bytes
+
+
+def digest(file: BinaryIO) -> str:
+    """The SHA-256 digest of a seekable file, 64 hexadecimal digits."""
+    file.seek(0)
+    found = hashlib.sha256()
+    for data in iter(lambda: file.read(_CHUNK_BYTES), b""):
+        found.update(data)
+    return found.hexdigest()
+
+
+def find_local(
+    environ: Mapping[str, str] = os.environ, url: Optional[str] = None, token: Optional[str] = None,
+    token_file: Optional[str] = None, store: Optional[str] = None,
+) -> Tuple[str, Optional[str]]:
+    """Whom to call and with which key: what is given, else ANT_HOST_AGENT_URL, _TOKEN, …, else this host's agent.
+
+    The key in this host's store goes to this host's agent only, never to a URL that is another one.
+    UsageError for a file that can't be read.
+    """
+    url = url or environ.get(ENVIRONMENT_PREFIX + "URL")
+    token = token or (None if token_file else environ.get(ENVIRONMENT_PREFIX + "TOKEN"))
+    token_file = token_file or environ.get(ENVIRONMENT_PREFIX + "TOKEN_FILE")
+    if token or token_file:
+        token = token or _token(str(token_file), required=True)
+    if url and token:
+        return url, token
+    layout = StoreLayout(os.path.abspath(store or environ.get(ENVIRONMENT_PREFIX + "STORE") or default_store(environ)))
+    document = _parsed(_file(layout.config) or b"")
+    local = ServeConfig.from_json({**document, "store": layout.root}) if document else None
+    local_url = local.url if local else f"http://{DEFAULT_LISTEN}"
+    if token or (url and url.rstrip("/") != local_url):
+        return url or local_url, token
+    return local_url, _token(local.token_file if local else layout.token, required=False)
+
+
+def _token(path: str, required: bool) -> Optional[str]:
+    data = _file(path)
+    if data is None and required:
+        hint = "Check --token-file or ANT_HOST_AGENT_TOKEN_FILE."
+        raise UsageError(f"{path} does not exist, so there is no key.", hint)
+    return data.decode(errors="replace").strip() or None if data else None
+
+
+def _file(path: str) -> Optional[bytes]:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        hint = "Run this as the agent's own user (sudo), or pass --url and --token-file."
+        raise UsageError(f"{path} can't be read: {reason(error)}.", hint) from error
+
+
+def _open_artifact(path: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise UsageError(f"The artifact {path} can't be read: {reason(error)}.", "Name a file or a folder.") from error
+
+
+def _json_body(call: Json) -> Body:
+    data = json.dumps(call).encode()
+    return Body(io.BytesIO(data), len(data), "application/json")
+
+
+def _path(project: str) -> str:
+    return "/project/" + parse_project(project)
+
+
+def _content_type(answer: http.client.HTTPResponse) -> str:
+    return (answer.getheader("Content-Type") or "").partition(";")[0].strip().lower()
+
+
+def _parsed(data: bytes) -> Optional[Json]:
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,241 @@
+"""One call over one connection: head, body while nobody objects, answer.
+
+A body goes out after `Expect: 100-continue` (RFC 9110, 10.1.1), so that a refusal costs no upload; and while
+it goes out the other direction is watched, so that "disk full" in the middle is heard and not mistaken for a
+broken pipe. http.client knows neither; it still makes the connection, the head and the response.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import select
+import socket
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Callable, NoReturn, Optional, Type
+from urllib.parse import SplitResult, urlsplit
+
+from agent import __version__
+from agent.config import DEFAULT_LISTEN
+from agent.errors import Unreachable, UsageError
+
+#: Called with the bytes sent so far and the bytes in all.
+Progress = Callable[[int, int], None]
+
+_EXPECT_BYTES = 64 * 1024
+_EXPECT_SECONDS = 1.0
+_CHUNK_BYTES = 128 * 1024
+_INTERIM = 12  # bytes of "HTTP/1.1 100": what tells an interim answer from a final one
+
+
+class ConnectionLost(Unreachable):
+    """The connection broke after it stood: the call may have been carried out or not."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a call carries: `size_bytes` from the start of a seekable file."""
+
+    file: BinaryIO
+    size_bytes: int
+    content_type: str
+
+
+class Exchange:
+    """Calls to one address. `timeout_seconds` is for the connection and for each silence on it."""
+
+    def __init__(self, url: str, token: Optional[str], timeout_seconds: float) -> None:
+        parts = _parts(url)
+        self.url = url.rstrip("/")
+        self._token = token
+        self._timeout_seconds = timeout_seconds
+        self._type: Type[http.client.HTTPConnection] = http.client.HTTPConnection
+        if parts.scheme == "https":
+            self._type = http.client.HTTPSConnection
+        self._address, self._prefix = parts.netloc, parts.path.rstrip("/")
+
+    def call(
+        self, method: str, target: str, body: Optional[Body] = None, wait_seconds: Optional[float] = None,
+        on_progress: Optional[Progress] = None,
+    ) -> http.client.HTTPResponse:
+        """The answer, its head read; closing it closes the connection. Unreachable or ConnectionLost without one."""
+        connection = self._connect()
+        try:
+            self._send_head(connection, method, target, body)
+            incoming = _Incoming(connection.sock, self._timeout_seconds)
+            if body is not None:
+                _send_body(incoming, body, on_progress)
+            return incoming.answer(method, wait_seconds or self._timeout_seconds)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, (OSError, http.client.HTTPException)):
+                self.raise_lost(error)
+            raise
+
+    def raise_lost(self, error: Exception) -> NoReturn:
+        """Say of a connection that stood how it failed."""
+        if isinstance(error, socket.timeout):
+            hint = "It is busy or stuck: `ping` tells whether the agent answers at all."
+            raise Unreachable(f"{self.url} took the call and then stayed silent for too long.", hint) from error
+        if isinstance(error, http.client.HTTPException) and not isinstance(
+            error, (http.client.RemoteDisconnected, http.client.IncompleteRead)
+        ):
+            raise Unreachable(f"What answers at {self.url} doesn't speak HTTP.", "Check the address: --url.") from error
+        raise ConnectionLost(
+            f"The connection to {self.url} broke before the answer was complete ({reason(error)}).",
+            "The call may have been carried out or not; `status` tells. Launching the same artifact again is safe.",
+        ) from error
+
+    def _connect(self) -> http.client.HTTPConnection:
+        try:
+            connection = self._type(self._address, timeout=self._timeout_seconds)
+            connection.connect()
+        except (OSError, http.client.InvalidURL, UnicodeError) as error:
+            raise Unreachable(f"No agent answers at {self.url}: {reason(error)}.", _connect_hint(error)) from error
+        # A host that loses its power during a long call sends nothing, not even a reset.
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+        return connection
+
+    def _send_head(
+        self, connection: http.client.HTTPConnection, method: str, target: str, body: Optional[Body]
+    ) -> None:
+        connection.putrequest(method, self._prefix + target, skip_accept_encoding=True)
+        connection.putheader("User-Agent", "ant-host-agent/" + __version__)
+        connection.putheader("Connection", "close")
+        if self._token:
+            connection.putheader("Authorization", "Bearer " + self._token)
+        if body is not None:
+            connection.putheader("Content-Type", body.content_type)
+            connection.putheader("Content-Length", str(body.size_bytes))
+            if body.size_bytes >= _EXPECT_BYTES:
+                connection.putheader("Expect", "100-continue")
+        connection.endheaders()
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not set("?#@ ") & set(url):
+            return parts
+    except ValueError:  # no port, or no address between the brackets
+        pass
+    raise UsageError(f"{url!r} is not the address of an agent.", f"Write for example http://{DEFAULT_LISTEN}.")
+
+
+def reason(error: BaseException) -> str:
+    """What the system says about it, in a few words."""
+    if isinstance(error, socket.timeout):
+        return "it did not answer in time"
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
+
+
+def _connect_hint(error: BaseException) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "Nothing listens there. Start the agent (`ant-host-agent.pyz`), or name another address with --url."
+    if isinstance(error, socket.gaierror):
+        return "That host name can't be resolved. Check --url and this machine's DNS."
+    return "Check the address (--url), the network and any firewall between here and there."
+
+
+def _send_body(incoming: "_Incoming", body: Body, on_progress: Optional[Progress]) -> None:
+    """Send until all is sent or an answer comes. When sending fails, there may be an answer all the same."""
+    if body.size_bytes >= _EXPECT_BYTES:
+        incoming.has_answer(_EXPECT_SECONDS)
+    body.file.seek(0)
+    sent = 0
+    while sent < body.size_bytes and not incoming.has_answer(0):
+        chunk = _read(body, sent)
+        try:
+            incoming.sock.sendall(chunk)
+        except OSError:
+            if incoming.has_answer(_EXPECT_SECONDS):
+                return
+            raise
+        sent += len(chunk)
+        if on_progress is not None:
+            on_progress(sent, body.size_bytes)
+
+
+def _read(body: Body, offset: int) -> bytes:
+    try:
+        chunk = body.file.read(min(_CHUNK_BYTES, body.size_bytes - offset))
+    except OSError as error:
+        detail = f"The artifact can't be read at byte {offset}: {reason(error)}."
+        raise UsageError(detail, "Check the disk it is on.") from error
+    if not chunk:
+        raise UsageError(
+            f"The artifact became shorter while it was sent: {offset} of {body.size_bytes} bytes.",
+            "Launch it again once nothing writes it any more.",
+        )
+    return chunk
+
+
+class _Incoming(io.RawIOBase):
+    """What the agent sends: looked at while we still send, then read as an answer."""
+
+    def __init__(self, sock: socket.socket, timeout_seconds: float) -> None:
+        self.sock = sock
+        self._timeout_seconds = timeout_seconds
+        self._seen = b""
+        self._ended = False
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+
+    def has_answer(self, seconds: float) -> bool:
+        """Whether an answer, or the connection's end, comes in that time; `100 Continue` is none, but ends the wait."""
+        self._receive(seconds)
+        while self._seen and (len(self._seen) < _INTERIM or self._seen[9:_INTERIM] == b"100"):
+            _, end, rest = self._seen.partition(b"\r\n\r\n")
+            if end:
+                self._seen = rest
+            elif not self._receive(self._timeout_seconds):
+                break
+        return bool(self._seen) or self._ended
+
+    def answer(self, method: str, wait_seconds: float) -> http.client.HTTPResponse:
+        """The answer's head. The body is read from the response."""
+        self.sock.settimeout(wait_seconds)
+        connected: Any = self  # HTTPResponse needs nothing of a socket but makefile()
+        response = http.client.HTTPResponse(connected, method=method)
+        try:
+            response.begin()
+        except BaseException:
+            response.close()
+            raise
+        self.sock.settimeout(self._timeout_seconds)
+        return response
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self, _CHUNK_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._seen:
+            return self.sock.recv_into(buffer)
+        count = min(len(buffer), len(self._seen))
+        buffer[:count], self._seen = self._seen[:count], self._seen[count:]
+        return count
+
+    def close(self) -> None:
+        self.sock.close()
+        super().close()
+
+    def _receive(self, seconds: float) -> bool:
+        """Take what has arrived, or arrives within that time; whether anything did."""
+        if self._ended or not self._poll.poll(seconds * 1000):
+            return False
+        self.sock.settimeout(0.05)  # TLS may be readable for its own sake, with nothing for us
+        try:
+            data = self.sock.recv(_CHUNK_BYTES)
+        except socket.timeout:
+            return False
+        except OSError:
+            data = b""
+        finally:
+            self.sock.settimeout(self._timeout_seconds)
+        self._seen += data
+        self._ended = not data
+        return bool(data)

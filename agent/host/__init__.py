@@ -1,0 +1,1 @@
+"""What the kernel offers: files, locks, processes, control groups, signals."""

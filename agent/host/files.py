@@ -1,0 +1,147 @@
+"""Files that are whole at any instant: temp file → fsync → rename → fsync of the directory.
+
+A rename is atomic for other processes (rename(2)); what survives a power cut is decided by
+the fsyncs, so everything that was acknowledged to a caller is written with `durable=True`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a file system has left for an unprivileged writer: bytes and inodes (statvfs(3))."""
+
+    free_bytes: int
+    total_bytes: int
+    free_inodes: int
+
+
+def write_atomically(path: str, data: bytes, durable: bool = True, mode: int = 0o600) -> None:
+    """Replace `path` by `data`; at no instant is a part of it to be seen. OSError if the disk refuses."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    try:
+        try:
+            write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError:
+        remove_if_present(temporary)
+        raise
+    if durable:
+        fsync_directory(os.path.dirname(path))
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """write(2) until everything is written."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def write_json(path: str, document: Dict[str, Any], durable: bool = True) -> None:
+    """Replace `path` by the document, atomically."""
+    write_atomically(path, json.dumps(document, indent=1).encode() + b"\n", durable)
+
+
+def read_bytes(path: str) -> Optional[bytes]:
+    """The whole file, or None where there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with open(fd, "rb") as file:
+        return file.read()
+
+
+def read_json(path: str) -> Optional[Dict[str, Any]]:
+    """The object in `path`, None where there is no file; ValueError if it is not a JSON object."""
+    data = read_bytes(path)
+    if data is None:
+        return None
+    document = json.loads(data)
+    if not isinstance(document, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return document
+
+
+def append_line(path: str, document: Dict[str, Any], limit_bytes: int) -> None:
+    """Append one JSON line. At `limit_bytes` the file becomes `<stem>.1<ext>`, so two files are the cap.
+
+    One write(2) with O_APPEND, so that lines of two writers never mix.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        if os.fstat(fd).st_size >= limit_bytes:
+            stem, extension = os.path.splitext(path)
+            os.rename(path, stem + ".1" + extension)
+            os.close(fd)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(fd, json.dumps(document).encode() + b"\n")
+    finally:
+        os.close(fd)
+
+
+def read_lines(path: str) -> List[Dict[str, Any]]:
+    """The JSON lines that `append_line` wrote, oldest first; a line torn by a power cut is left out."""
+    stem, extension = os.path.splitext(path)
+    data = (read_bytes(stem + ".1" + extension) or b"") + (read_bytes(path) or b"")
+    lines = []
+    for line in data.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
+
+
+def fsync_directory(path: str) -> None:
+    """Make the names in a directory durable (fsync(2): 'also needs an explicit fsync on the directory')."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def swap_symlink(path: str, target: str) -> None:
+    """Point the symlink `path` at `target`, atomically and durably."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    remove_if_present(temporary)
+    os.symlink(target, temporary)
+    os.rename(temporary, path)
+    fsync_directory(os.path.dirname(path))
+
+
+def remove_if_present(path: str) -> None:
+    """unlink(2) that does not mind an absent file."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def make_directory(path: str, mode: int = 0o700) -> None:
+    """mkdir(2) of `path` and its missing parents, whatever the umask; an existing directory is left as it is."""
+    if os.path.isdir(path):
+        return
+    make_directory(os.path.dirname(path), mode)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return
+    os.chmod(path, mode)
+
+
+def free_space(path: str) -> Space:
+    """What the file system under `path` has left."""
+    status = os.statvfs(path)
+    return Space(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, status.f_favail)

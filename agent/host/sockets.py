@@ -1,0 +1,60 @@
+"""Listening sockets that a shim binds, holds and passes on (sd_listen_fds(3): LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES).
+
+The shim never accepts. Because the socket outlives every child, connections wait in its backlog
+while there is none, and are never refused.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Dict, Mapping, Tuple
+
+from agent.errors import UsageError
+
+BACKLOG = 4096
+FIRST_FD = 3
+
+
+def parse_address(address: str) -> Tuple[str, int]:
+    """`HOST:PORT` or `[HOST]:PORT` as (host, port). ValueError otherwise."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def bind(name: str, address: str) -> int:
+    """A listening socket's descriptor (close-on-exec). UsageError when the address can't be had."""
+    host, port = parse_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"socket {name!r}: can't listen on {address}: {error.strerror or error}.",
+            "Choose another address with --listen, or stop what holds this one ('ss -ltnp' names it).",
+        ) from error
+    return listener.detach()
+
+
+def inherited(environ: Mapping[str, str]) -> Dict[str, int]:
+    """The descriptors that were passed to this process, by name; each is made close-on-exec."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return {}
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    passed = {name: FIRST_FD + index for index, name in enumerate(names) if name}
+    for fd in passed.values():
+        os.set_inheritable(fd, False)
+    return passed
+
+
+def listen_environment(names: Tuple[str, ...]) -> Dict[str, str]:
+    """What a child that gets descriptors 3, 4, … under these names has to be told; call it in the child."""
+    if not names:
+        return {}
+    return {"LISTEN_FDS": str(len(names)), "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": ":".join(names)}

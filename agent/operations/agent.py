@@ -1,0 +1,46 @@
+"""What every operation works with: the store, and the way to the shims. Nothing is kept between calls."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, List
+
+from agent.errors import NotFound
+from agent.host import clock, files
+from agent.shim.handle import Control, Handle
+from agent.store.layout import StoreLayout
+
+HISTORY_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The agent's process: where its store is, how it talks to its shim, when it started (seconds since the epoch)."""
+
+    store: StoreLayout
+    control: Control
+    started_at: float
+
+    def handle(self, project: str) -> Handle:
+        """The project's shim, known project or not."""
+        return Handle(self.store.project(project), self.control)
+
+    def known(self, project: str) -> Handle:
+        """The shim of a project that was launched here at least once; NotFound otherwise."""
+        handle = self.handle(project)
+        if handle.want() is None:
+            raise NotFound(
+                f"There is no project {project!r} on this host.", "GET /project lists what there is.", project=project
+            )
+        return handle
+
+    def projects(self) -> List[str]:
+        """Every project of this host by name, sorted."""
+        return sorted(name for name in os.listdir(self.store.projects) if os.path.exists(self.store.project(name).want))
+
+
+def remember(handle: Handle, event: str, **members: Any) -> None:
+    """One line of the project's history: what was done, by whom, with what verdict."""
+    line: Dict[str, Any] = {"at": clock.timestamp(), "event": event, **members}
+    files.append_line(handle.layout.history, line, HISTORY_BYTES)

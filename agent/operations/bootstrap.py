@@ -1,0 +1,143 @@
+"""Bootstrap: the agent installs itself as a release of its own project and becomes that project's shim.
+
+After the exec this very process, same pid, is the shim: it holds the listening socket and starts the agent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import zipfile
+from typing import Dict, NoReturn, Optional
+
+from agent.config import ServeConfig
+from agent.errors import AlreadyRunning, UsageError
+from agent.host import clock, files, locks
+from agent.model import AGENT_PROJECT, LogPolicy, Release, RestartPolicy, StopPolicy
+from agent.shim.record import Want, read_record, read_want, write_want
+from agent.store import releases
+from agent.store.bytecode import add_bytecode
+from agent.store.layout import ProjectLayout, StoreLayout
+
+_BUNDLE = AGENT_PROJECT + ".pyz"
+#: Requests in flight get this long when the agent is stopped.
+_DRAIN_SECONDS = 35.0
+
+
+def bootstrap(config: ServeConfig) -> NoReturn:
+    """Never returns. UsageError when the store or the file is unusable, AlreadyRunning when an agent serves this store."""
+    bundle = own_bundle()
+    store = StoreLayout(config.store)
+    _make_store(store)
+    layout = store.project(AGENT_PROJECT)
+    files.make_directory(layout.root)
+    lock = locks.acquire(layout.shim_lock)
+    if lock is None:
+        record = read_record(layout)
+        pid = record.shim["pid"] if record is not None and record.shim else "unknown"
+        raise AlreadyRunning(
+            f"An agent serves {config.store} already: pid {pid}.",
+            f"Stop it with 'ant-host-agent.pyz stop --store {config.store}', or choose another --store.",
+        )
+    files.write_json(store.config, config.to_json())
+    release = _install(layout, bundle, config)
+    _want(layout, release.version)
+    where = f"http://{config.listen}"
+    sys.stderr.write(
+        f"ant-host-agent {release.version}: {where}, store {config.store}, "
+        + ("no key needed\n" if config.no_auth else f"admin key in {config.token_file}\n")
+    )
+    become_shim(store, layout.release(release.version) + "/" + _BUNDLE, lock)
+
+
+def own_bundle() -> str:
+    """The zipapp that this process runs from, all links resolved: a path that may be replaced must not be run from."""
+    path = os.path.realpath(sys.argv[0])
+    if not zipfile.is_zipfile(path):
+        raise UsageError(f"{path} is not the zipapp.", "Build it with 'python3 build.py build' and start dist/ant-host-agent.pyz.")
+    return path
+
+
+def shim_command(store: StoreLayout, bundle: str, passed: Dict[str, int]) -> "list[str]":
+    """The command line of the agent's own shim, which is passed these descriptors."""
+    descriptors = [f"{name}={fd}" for name, fd in passed.items()]
+    return [sys.executable, "-I", "-S", bundle, "shim", store.root, *descriptors]
+
+
+def become_shim(store: StoreLayout, bundle: str, lock: int) -> NoReturn:
+    """Execute the shim in this process."""
+    os.set_inheritable(lock, True)
+    os.execv(sys.executable, shim_command(store, bundle, {"lock": lock}))
+
+
+def replace_shim(store: StoreLayout, listener: int, control: int) -> bool:
+    """Start a new shim for this agent, whose own has died, on the same socket. False if somebody else did."""
+    lock = locks.acquire(store.project(AGENT_PROJECT).shim_lock)
+    if lock is None:
+        return False
+    passed = {"lock": lock, "http": listener, "control": control}
+    try:
+        command = shim_command(store, own_bundle(), passed)
+        subprocess.run(command, pass_fds=tuple(passed.values()), start_new_session=True, check=True, cwd="/", env={})
+    finally:
+        os.close(lock)
+    return True
+
+
+def _make_store(store: StoreLayout) -> None:
+    try:
+        files.make_directory(store.root)
+        status = os.stat(store.root)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            raise UsageError(
+                f"{store.root} must belong to uid {os.geteuid()} and be closed to others; it has uid {status.st_uid} and mode "
+                f"{status.st_mode & 0o777:o}.",
+                f"Run 'chmod 700 {store.root}' (and chown it), or choose another --store.",
+            )
+        for directory in (store.staging, store.projects):
+            files.make_directory(directory)
+        _make_token(store.token)
+    except OSError as error:
+        raise UsageError(
+            f"The store {store.root} can't be used: {error.filename or store.root}: {error.strerror}.",
+            "Choose a directory on a local disk that this user may write, with --store.",
+        ) from error
+
+
+def _make_token(path: str) -> None:
+    """The admin key: 32 random bytes, made once, whole or not at all."""
+    if not os.path.exists(path):
+        files.write_atomically(path, secrets.token_hex(32).encode() + b"\n")
+
+
+def _install(layout: ProjectLayout, bundle: str, config: ServeConfig) -> Release:
+    with open(bundle, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    with zipfile.ZipFile(bundle) as archive:
+        manifest = json.loads(archive.read("anthill.json"))
+    version = manifest["version"]
+    placed = layout.release(version)
+    files.make_directory(placed, 0o755)
+    installed = releases.read(layout, version)
+    if installed is None or installed.digest != digest:
+        add_bytecode(bundle, f"{placed}/{_BUNDLE}")
+    release = Release(
+        project=AGENT_PROJECT, version=version, digest=digest, size_bytes=os.path.getsize(bundle), manifest=manifest,
+        command=(sys.executable, "-I", "-S", f"{placed}/{_BUNDLE}", "agent", config.store),
+        sockets={"http": config.listen}, received_at=clock.timestamp(), received_from="bootstrap",
+        stop=StopPolicy("SIGTERM", _DRAIN_SECONDS), restart=RestartPolicy("always", 0.05, 5.0, 10.0), logs=LogPolicy(),
+    )  # fmt: skip
+    releases.commit(layout, release)
+    return release
+
+
+def _want(layout: ProjectLayout, version: str) -> None:
+    last: Optional[Want] = read_want(layout)
+    before = releases.current(layout)
+    fallback = before if before != version and before is not None and releases.read(layout, before) else None
+    write_want(layout, Want(True, last.generation + 1 if last else 1, version, fallback))
+

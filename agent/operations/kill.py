@@ -1,0 +1,86 @@
+"""Kill: nothing of the project is left alive, and it stays down until it is launched again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from typing import Any, Dict, Optional
+
+from agent.errors import Busy, Conflict
+from agent.host import locks
+from agent.model import AGENT_PROJECT, StopPolicy
+from agent.operations.agent import Agent, remember
+from agent.shim.handle import Handle
+from agent.shim.record import Record, Want, needs_shim
+from agent.store import releases, staging
+
+#: Beyond the grace period: what SIGKILL, and a shim that has to be started for it, may take.
+_SLACK_SECONDS = 10.0
+
+
+def kill(
+    agent: Agent, project: str, grace_seconds: Optional[float] = None, purge: bool = False, by: str = ""
+) -> Dict[str, Any]:  # fmt: skip
+    """The reply with every pid that was ended. NotFound, Conflict for the agent itself, Busy naming survivors."""
+    if project == AGENT_PROJECT:
+        raise Conflict(
+            "The agent does not kill itself: nobody could start it again over HTTP.",
+            "Launch a new release of it, POST /project/ant-host-agent/restart, or run 'ant-host-agent.pyz stop' on the host.",
+            project=project,
+        )  # fmt: skip
+    handle = agent.known(project)
+    want, record = handle.want(), handle.record()
+    was_down = record is not None and not handle.is_alive and not needs_shim(want, record)
+    if was_down and want is not None and not want.up:
+        reply: Dict[str, Any] = {"status": "NothingToKill", "project": project, "killed": [], "survivors": []}
+    else:
+        ended = _end(handle, grace_seconds)
+        status = "NothingToKill" if was_down else "Successful"
+        reply = {"status": status, "project": project, "killed": list(ended.killed), "survivors": []}
+        remember(handle, "kill", by=by, killed=len(ended.killed))
+    if purge:
+        _purge(agent, handle)
+    return reply
+
+
+def _end(handle: Handle, grace_seconds: Optional[float]) -> Record:
+    want = handle.change_want(lambda last: _down(last, grace_seconds))
+    seconds = (_grace_seconds(handle) if grace_seconds is None else grace_seconds) + _SLACK_SECONDS
+    ended = handle.wait(lambda record: record.generation >= want.generation and record.settled, seconds)
+    if ended is None:
+        record = handle.record()
+        survivors = list(record.survivors) if record is not None else []
+        raise Busy(
+            f"{handle.layout.project} was told to end and is not gone after {seconds:g} s.",
+            "A process in uninterruptible sleep (state D) ends when its I/O does; the host goes on trying.", 10,
+            project=handle.layout.project, survivors=survivors,
+        )  # fmt: skip
+    return ended
+
+
+def _down(last: Optional[Want], grace_seconds: Optional[float]) -> Want:
+    assert last is not None  # known() saw one, and wants are never removed but by a purge
+    return replace(last, up=False, fallback=None, grace_seconds=grace_seconds)
+
+
+def _grace_seconds(handle: Handle) -> float:
+    record = handle.record()
+    release = releases.read(handle.layout, record.version) if record is not None and record.version else None
+    return (release.stop if release else StopPolicy()).grace_seconds
+
+
+def _purge(agent: Agent, handle: Handle) -> None:
+    """Delete releases, logs and data, by a rename first: at no instant is half a project to be seen."""
+    lock = locks.acquire(handle.layout.launch_lock)
+    if lock is None:
+        raise Conflict(
+            f"{handle.layout.project} is down, but another call is changing it.", "Send the purge again.",
+            project=handle.layout.project,
+        )  # fmt: skip
+    try:
+        grave = staging.new_path(agent.store)
+        os.rename(handle.layout.root, grave)
+        shutil.rmtree(grave)
+    finally:
+        os.close(lock)

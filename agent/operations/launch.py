@@ -1,0 +1,204 @@
+"""Launch: an uploaded artifact becomes the running release, or everything stays as it was.
+
+Each step is named in the reply with the seconds it took. The release's JSON commits it to the
+store, the want commits the store to running it, `current` commits to having run it well.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
+
+from agent import manifest as manifests
+from agent.errors import ArtifactFault, Conflict
+from agent.host import clock, files, locks
+from agent.manifest import Manifest
+from agent.model import AGENT_PROJECT, Release, parse_version
+from agent.operations.agent import Agent
+from agent.operations.outcome import start
+from agent.shim import machine
+from agent.shim.handle import Handle
+from agent.shim.record import Record
+from agent.store import artifacts, entrypoint, releases, staging
+from agent.store.layout import ProjectLayout
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A whole artifact in `<store>/staging`, with its SHA-256."""
+
+    path: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class LaunchCall:
+    """What a caller asked for. `started` is the monotonic time at which its first byte was looked at."""
+
+    project: str
+    version: Optional[str]
+    sha256: Optional[str]
+    manifest: Optional[bytes]
+    upload: Upload
+    received_from: str
+    started: float
+
+
+class Steps:
+    """The steps of one launch: `[{"name", "seconds"}]`."""
+
+    def __init__(self, started: float) -> None:
+        self._last = started
+        self.done: List[Dict[str, Any]] = []
+
+    def finish(self, name: str) -> None:
+        """The step of that name ended just now."""
+        now = time.monotonic()
+        self.done.append({"name": name, "seconds": round(now - self._last, 4)})
+        self._last = now
+
+
+def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
+    """(201 | 200, reply). AgentError with `step` when it failed; the upload is gone in any case."""
+    steps = Steps(call.started)
+    steps.finish("receive")
+    handle = agent.handle(call.project)
+    try:
+        _check_call(call)
+        files.make_directory(handle.layout.root)
+        lock = locks.acquire(handle.layout.launch_lock)
+        if lock is None:
+            raise Conflict(
+                f"Another call is changing {call.project} at this moment.", "Wait for it to end and send this one again.",
+                project=call.project,
+            )  # fmt: skip
+        try:
+            return _launch(agent, handle, call, steps)
+        finally:
+            os.close(lock)
+            _forget_if_nothing_came_of_it(handle)
+    finally:
+        files.remove_if_present(call.upload.path)
+
+
+def _check_call(call: LaunchCall) -> None:
+    if call.project == AGENT_PROJECT:
+        raise Conflict(
+            "This release of the agent can't replace itself yet.",
+            "Stop it on the host with 'ant-host-agent.pyz stop' and start the new file; the projects run on.",
+            project=call.project,
+        )  # fmt: skip
+    if call.sha256 is not None and call.sha256 != call.upload.digest:
+        raise ArtifactFault(
+            f"sha256: {call.sha256} was announced and {call.upload.digest} arrived ({call.upload.size_bytes} bytes).",
+            "The artifact changed on its way, or another one was built; send it again.", project=call.project, step="digest",
+        )  # fmt: skip
+
+
+def _launch(agent: Agent, handle: Handle, call: LaunchCall, steps: Steps) -> Tuple[int, Dict[str, Any]]:
+    release = releases.find(handle.layout, call.upload.digest, call.version)
+    is_new = release is None
+    if release is None:
+        release = _make_release(agent, handle.layout, call, steps)
+    want, record = handle.want(), handle.record()
+    if want is not None and want.up and record is not None and want.version == release.version and _runs_well(record, release):
+        return 200, _reply("AlreadyRunning", release, record, None, steps)
+    fallback = record.version if want is not None and want.up and record is not None and _may_run(handle.layout, record) else None
+    try:
+        record = start(agent, call.project, release.version, fallback, call.received_from, "launch")
+    except ArtifactFault:
+        if is_new:
+            releases.remove(handle.layout, release.version)
+        raise
+    steps.finish("start")
+    keep = int(release.manifest.get("keep_releases", 5))
+    releases.prune(handle.layout, keep, [release.version, fallback])
+    return 201, _reply("LaunchSuccessful", release, record, fallback, steps)
+
+
+def _runs_well(record: Record, release: Release) -> bool:
+    return record.version == release.version and record.state in (machine.RUNNING, machine.READY)
+
+
+def _may_run(layout: ProjectLayout, record: Record) -> bool:
+    return record.version is not None and record.version == releases.current(layout)
+
+
+def _make_release(agent: Agent, layout: ProjectLayout, call: LaunchCall, steps: Steps) -> Release:
+    unpacked = staging.new_path(agent.store)
+    os.mkdir(unpacked, 0o700)
+    try:
+        artifacts.unpack(call.upload.path, unpacked, call.project)
+        manifest = manifests.parse(call.manifest) if call.manifest else artifacts.read_manifest(unpacked, call.project)
+        version = parse_version(call.version or manifest.version or call.upload.digest[:12])
+        _refuse_taken(layout, version, call)
+        steps.finish("unpack")
+        os.chmod(unpacked, 0o755)
+        releases.place(layout, version, unpacked)
+    except ArtifactFault as error:
+        error.members.update({"project": call.project, "step": error.members.get("step", "unpack")})
+        raise
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+    try:
+        release = _describe(layout, version, manifest, call)
+        releases.commit(layout, release)
+    except Exception as error:
+        releases.remove(layout, version)
+        if isinstance(error, ArtifactFault):
+            error.members.update({"project": call.project, "version": version, "step": "command"})
+        raise
+    steps.finish("commit")
+    return release
+
+
+def _refuse_taken(layout: ProjectLayout, version: str, call: LaunchCall) -> None:
+    taken = releases.read(layout, version)
+    if taken is not None and taken.digest != call.upload.digest:
+        raise Conflict(
+            f"version: {call.project} {version} is already here with other bytes (sha256 {taken.digest}).",
+            "A version names one artifact for ever: give this one another version.", project=call.project, version=version,
+        )  # fmt: skip
+
+
+def _describe(layout: ProjectLayout, version: str, manifest: Manifest, call: LaunchCall) -> Release:
+    directory = layout.release(version)
+    return Release(
+        project=call.project,
+        version=version,
+        digest=call.upload.digest,
+        size_bytes=call.upload.size_bytes,
+        command=entrypoint.resolve(directory, call.project, manifest),
+        env={**entrypoint.read_dotenv(directory), **manifest.env},
+        stop=manifest.stop,
+        restart=manifest.restart,
+        logs=manifest.logs,
+        manifest=manifest.document,
+        warnings=manifest.warnings,
+        received_at=clock.timestamp(),
+        received_from=call.received_from,
+    )
+
+
+def _reply(status: str, release: Release, record: Record, replaced: Optional[str], steps: Steps) -> Dict[str, Any]:
+    return {
+        "status": status,
+        "project": release.project,
+        "version": release.version,
+        "digest": release.digest,
+        "pid": record.pid,
+        "state": record.state,
+        "replaced": replaced,
+        "warnings": list(release.warnings),
+        "steps": steps.done,
+    }
+
+
+def _forget_if_nothing_came_of_it(handle: Handle) -> None:
+    """A first launch that was refused before anything was wanted leaves no project behind."""
+    if handle.want() is None and not releases.every(handle.layout):
+        shutil.rmtree(handle.layout.root, ignore_errors=True)

@@ -1,0 +1,96 @@
+"""What a launch comes to: shared by all that start a release, and by the reconcile loop.
+
+The shim carries a launch out and records its outcome; the agent only waits for it. An agent that dies
+meanwhile changes nothing: its successor concludes from the same files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional
+
+from agent.errors import ArtifactFault, Busy, Conflict
+from agent.host import locks
+from agent.operations.agent import Agent, remember
+from agent.operations.logs import run_output
+from agent.shim.handle import Handle
+from agent.shim.record import Outcome, Record, Want, write_want
+from agent.store import releases
+
+#: Beyond the old run's grace period and the new one's proof.
+_SLACK_SECONDS = 20.0
+_TAIL_LINES = 20
+
+
+def start(agent: Agent, project: str, version: str, fallback: Optional[str], by: str, event: str) -> Record:
+    """Run this release under a new generation and wait for the outcome.
+
+    ArtifactFault when it did not become ready (the fallback, if any, runs again), Conflict when
+    another call superseded this one, Busy when the host did not get it done in time.
+    """
+    handle = agent.handle(project)
+    before = handle.record()
+    want = handle.change_want(lambda last: Want(True, 0, version, fallback))
+    record = handle.wait(lambda record: _is_concluded(record, want), _patience(handle, before))
+    outcome = record.outcome if record is not None else None
+    if record is None:
+        raise Busy(
+            f"{project} {version} has not become ready yet: {_explanation(handle)}.",
+            "The host goes on with it; GET /project/<id> shows the outcome.", 10, project=project,
+        )  # fmt: skip
+    if record.generation > want.generation or outcome is None or outcome.generation != want.generation:
+        raise Conflict(f"{project}: another call ended this launch of {version}.", "GET /project/<id> shows what is wanted now.", project=project)
+    conclude(handle)
+    remember(handle, event, version=version, by=by, ready=outcome.ready, reason=outcome.reason)
+    if not outcome.ready:
+        raise _failure(handle, project, outcome, fallback)
+    return record
+
+
+def _is_concluded(record: Record, want: Want) -> bool:
+    if record.generation != want.generation:
+        return record.generation > want.generation
+    outcome = record.outcome
+    if outcome is None or outcome.generation != want.generation:
+        return False
+    return outcome.ready or record.settled or record.version == want.fallback and record.pid is not None
+
+
+def _patience(handle: Handle, before: Optional[Record]) -> float:
+    running = releases.read(handle.layout, before.version) if before and before.version else None
+    return _SLACK_SECONDS + 2 * (running.stop.grace_seconds if running else 0.0)
+
+
+def _explanation(handle: Handle) -> str:
+    record = handle.record()
+    return record.explanation if record is not None else "its shim has not said anything"
+
+
+def conclude(handle: Handle) -> None:
+    """Write the outcome of the wanted generation into the store: `current`, or the want as it was before."""
+    with locks.hold(handle.layout.want_lock):
+        want, record = handle.want(), handle.record()
+        outcome = record.outcome if record is not None else None
+        if want is None or not want.up or outcome is None or outcome.generation != want.generation:
+            return
+        if outcome.version != want.version:
+            return  # concluded before: the want is the fallback's already
+        if outcome.ready:
+            releases.point_current(handle.layout, outcome.version)
+        elif want.fallback is not None:
+            write_want(handle.layout, replace(want, version=want.fallback, fallback=None))
+        else:
+            write_want(handle.layout, replace(want, up=False))
+
+
+def _failure(handle: Handle, project: str, outcome: Outcome, fallback: Optional[str]) -> ArtifactFault:
+    tail = run_output(handle.layout, outcome.run).splitlines()[-_TAIL_LINES:]
+    running = {"version": fallback} if fallback else None
+    consequence = f"{fallback} runs again" if fallback else "nothing of it runs"
+    return ArtifactFault(
+        f"{project} {outcome.version} {outcome.reason}; {consequence}.",
+        "log_tail shows its last output; mend the artifact and launch it again. A program that is meant to end needs "
+        '"restart": {"policy": "never"} in its anthill.json.',
+        project=project, version=outcome.version, step="ready", exit_cause=outcome.exit_cause,
+        log_tail=[line.decode(errors="replace") for line in tail], running=running,
+    )  # fmt: skip

@@ -1,0 +1,39 @@
+"""Reconcile: a scan of the store that finishes whatever an agent or a shim died in the middle of.
+
+It remembers nothing. Each project that needs a shim and has none gets one; each launch whose
+outcome is known and not yet concluded is; what a dead process left in staging goes.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+
+from agent.errors import AgentError
+from agent.model import AGENT_PROJECT
+from agent.operations.agent import Agent
+from agent.operations.outcome import conclude
+from agent.store import staging
+
+INTERVAL_SECONDS = 2.0
+
+
+def reconcile(agent: Agent) -> None:
+    """One scan. A project that can't be looked at is named in the agent's log and does not hold up the others."""
+    staging.sweep(agent.store)
+    for project in agent.projects():
+        try:
+            handle = agent.handle(project)
+            conclude(handle)
+            if project != AGENT_PROJECT and not handle.is_alive:  # this process watches its own shim itself
+                handle.see_to_it()
+        except (AgentError, OSError, ValueError) as error:
+            sys.stderr.write(f"reconcile {project}: {error}\n")
+
+
+def keep_reconciling(agent: Agent, stopped: threading.Event) -> None:
+    """Scan now and every few seconds, at times that differ between the hosts of a fleet."""
+    while not stopped.is_set():
+        reconcile(agent)
+        stopped.wait(INTERVAL_SECONDS * random.uniform(0.8, 1.2))

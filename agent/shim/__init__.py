@@ -1,0 +1,1 @@
+"""The per-project parent process: captures, restarts, kills, outlives the agent."""

@@ -1,0 +1,133 @@
+"""The agent's side of a shim: write the want, make sure that somebody carries it out, wait for the record."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import threading
+import time
+from dataclasses import replace
+from typing import Any, Callable, Dict, Optional
+
+from agent.errors import Busy
+from agent.host import locks, signals
+from agent.shim.record import POKE, Record, Want, needs_shim, read_record, read_want, write_want
+from agent.store.layout import ProjectLayout
+
+_ANSWER_SECONDS = 5.0
+_MESSAGE_BYTES = 4096
+
+
+class Control:
+    """The agent's end of the socketpair with its own shim: says that it is ready, and asks for forked shims."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._socket = control
+        self._turn = threading.Lock()
+        self._asked = 0
+        control.settimeout(_ANSWER_SECONDS)
+
+    def ready(self) -> None:
+        """This agent answers; it may be given the work."""
+        self._socket.send(json.dumps({"say": "ready"}).encode())
+
+    def fork(self, project: str, lock: int) -> None:
+        """Have a shim forked that holds the project's lock. Busy while the agent's shim is being replaced."""
+        with self._turn:
+            self._asked += 1
+            request = {"say": "fork", "project": project, "id": self._asked}
+            try:
+                socket.send_fds(self._socket, [json.dumps(request).encode()], [lock])
+                answer = self._answer(self._asked)
+            except OSError as error:
+                answer = {"error": str(error)}
+        if "error" in answer:
+            raise Busy(f"The agent's own shim can't start another one now: {answer['error']}.", "Send the call again.")
+
+    def _answer(self, asked: int) -> Dict[str, Any]:
+        while True:
+            data = self._socket.recv(_MESSAGE_BYTES)
+            answer: Dict[str, Any] = json.loads(data) if data else {"id": asked, "error": "it is gone"}
+            if answer["id"] == asked:  # else it is the late answer to a question that timed out
+                return answer
+
+    def wait_for_end(self) -> None:
+        """Return once the agent's shim is gone."""
+        poll = select.poll()
+        poll.register(self._socket, 0)  # POLLHUP is always told
+        poll.poll()
+
+    def replace(self, control: socket.socket) -> None:
+        """Go on with a new shim."""
+        control.settimeout(_ANSWER_SECONDS)
+        with self._turn:
+            self._socket.close()
+            self._socket = control
+
+
+class Handle:
+    """One project's shim, whether it lives or not."""
+
+    def __init__(self, layout: ProjectLayout, control: Control) -> None:
+        self.layout = layout
+        self._control = control
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a shim holds the project's lock."""
+        return locks.is_held(self.layout.shim_lock)
+
+    def want(self) -> Optional[Want]:
+        """What was wanted last."""
+        return read_want(self.layout)
+
+    def record(self) -> Optional[Record]:
+        """What the shim wrote last."""
+        return read_record(self.layout)
+
+    def change_want(self, change: Callable[[Optional[Want]], Want]) -> Want:
+        """Persist a new want, made from the last one, under the next generation; then see that it is carried out."""
+        with locks.hold(self.layout.want_lock):
+            last = self.want()
+            want = replace(change(last), generation=last.generation + 1 if last else 1)
+            write_want(self.layout, want)
+        self.see_to_it()
+        return want
+
+    def see_to_it(self) -> None:
+        """Start a shim if one is needed and there is none; otherwise tell the one there is to look."""
+        lock = locks.acquire(self.layout.shim_lock)
+        if lock is None:
+            self._poke()
+            return
+        try:
+            if needs_shim(self.want(), self.record()):
+                self._control.fork(self.layout.project, lock)
+        finally:
+            os.close(lock)
+
+    def _poke(self) -> None:
+        record = self.record()
+        if record is not None and record.shim is not None:
+            # a shim that has not published itself yet reads the want after it does
+            signals.send(record.shim["pid"], record.shim["start_time"], POKE)
+
+    def wait(self, until: Callable[[Record], bool], seconds: float) -> Optional[Record]:
+        """The first record that satisfies `until`; None when there was none in time.
+
+        A shim that dies meanwhile, or that left just before it could hear us, is replaced.
+        """
+        deadline = time.monotonic() + seconds
+        pause = 0.002
+        while True:
+            record = self.record()
+            if record is not None and until(record):
+                return record
+            if time.monotonic() >= deadline:
+                return None
+            if not self.is_alive:
+                self.see_to_it()
+            time.sleep(pause)
+            pause = min(0.05, pause * 1.5)

@@ -1,0 +1,68 @@
+"""What a shim tells: the record, its own events beside the output, and the project's history."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from typing import Any, Dict, Tuple
+
+from agent.host import clock, files, procfs
+from agent.model import ExitCause, cause_to_json
+from agent.shim import machine
+from agent.shim.record import EXITS_KEPT, Record, read_record, write_record
+from agent.store.layout import ProjectLayout
+
+_EVENTS_BYTES = 1 << 20
+_HISTORY_BYTES = 4 << 20
+
+
+class Journal:
+    """Holds the one record of a project and writes it; `record` is what was published last, or is about to be."""
+
+    def __init__(self, layout: ProjectLayout) -> None:
+        self._layout = layout
+        me = os.getpid()
+        self.record = replace(
+            read_record(layout) or Record(layout.project),
+            project=layout.project,
+            shim={"pid": me, "start_time": procfs.start_time(me) or 0},
+        )
+
+    def note(self, **changes: Any) -> None:
+        """Change the record without publishing it yet."""
+        self.record = replace(self.record, **changes)
+
+    def publish(self, **changes: Any) -> None:
+        """Change the record and write it."""
+        self.note(**changes)
+        write_record(self._layout, self.record)
+
+    def go(self, event: str, explanation: str, **changes: Any) -> None:
+        """Take the machine's transition and publish it with its explanation."""
+        state = machine.next_state(self.record.state, event)
+        self.publish(state=state, since=clock.timestamp(), explanation=explanation, **changes)
+
+    def event(self, name: str, **members: Any) -> None:
+        """One line of `logs/events.jsonl`."""
+        line = {"at": clock.timestamp(), "event": name, "run": self.record.run, **members}
+        _append(self._layout.events, line, _EVENTS_BYTES)
+
+    def remember_end(self, cause: ExitCause, ran_seconds: float, by_itself: bool, killed: Tuple[Any, ...] = ()) -> None:
+        """How a run ended: as an event, in the history, and among the record's last ends."""
+        entry = {
+            "run": self.record.run, "version": self.record.version, "ran_seconds": round(ran_seconds, 3),
+            "by_itself": by_itself, "exit_cause": cause_to_json(cause),
+        }  # fmt: skip
+        self.event("exit", **entry, killed=killed)
+        entry = {"at": clock.timestamp(), **entry}
+        self.note(exits=(*self.record.exits, entry)[-EXITS_KEPT:])
+        _append(self._layout.history, {"event": "exit", **entry}, _HISTORY_BYTES)
+
+
+def _append(path: str, line: Dict[str, Any], limit_bytes: int) -> None:
+    """A full disk costs the line, never the project."""
+    try:
+        files.append_line(path, line, limit_bytes)
+    except OSError as error:
+        sys.stderr.write(f"{path}: {error.strerror}\n")

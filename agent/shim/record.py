@@ -1,0 +1,141 @@
+"""`want.json` and `record.json`: the contract between the agent and a shim, and its only schema.
+
+The agent writes what it wants, durably; the shim writes what is. Both are level-triggered: each
+side reads the whole of the other's latest word, so nothing can be lost but the news of it. Files
+written by every released version stay under fixtures/records/ and must load for ever; members
+that a newer version added are left out.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Dict, Optional, Tuple
+
+from agent.host import files
+from agent.model import SCHEMA
+from agent.store.layout import ProjectLayout
+
+#: The signal that tells a shim to read its want again.
+POKE = signal.SIGUSR1
+#: How many ends of runs a record remembers.
+EXITS_KEPT = 10
+
+
+@dataclass(frozen=True)
+class Want:
+    """The desired state. Each change has a new generation; `version` is the release to run.
+
+    A launch that fails goes back to `fallback`. `grace_seconds`, with up=False, overrides the
+    release's own grace period for this one kill.
+    """
+
+    up: bool
+    generation: int
+    version: Optional[str] = None
+    fallback: Optional[str] = None
+    grace_seconds: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the launch of one generation ended, and in which run: ready, or not and why."""
+
+    generation: int
+    version: str
+    ready: bool
+    run: int = 0
+    reason: str = ""
+    exit_cause: Optional[Dict[str, Any]] = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """The actual state, as the shim last saw it.
+
+    `settled`: there is nothing left to do for this generation, so no shim is needed. `pid` and
+    `start_time` (clock ticks since boot) name the child while there is one; they mean something
+    only under the same `boot_id`. Times are RFC 3339 text.
+    """
+
+    project: str
+    state: str = "exited"
+    since: str = ""
+    explanation: str = ""
+    generation: int = 0
+    settled: bool = False
+    version: Optional[str] = None
+    run: int = 0
+    pid: Optional[int] = None
+    start_time: Optional[int] = None
+    started_at: Optional[str] = None
+    boot_id: str = ""
+    cgroup: Optional[str] = None
+    adopted: bool = False
+    shim: Optional[Dict[str, int]] = None
+    outcome: Optional[Outcome] = None
+    restarts: int = 0
+    failures: int = 0
+    next_start_at: Optional[str] = None
+    exits: Tuple[Dict[str, Any], ...] = ()
+    killed: Tuple[Dict[str, Any], ...] = ()
+    survivors: Tuple[Dict[str, Any], ...] = ()
+
+
+def read_want(layout: ProjectLayout) -> Optional[Want]:
+    """The latest want; None where there is none. ValueError if the file is not one."""
+    document = files.read_json(layout.want)
+    if document is None:
+        return None
+    try:
+        return Want(
+            document["want"] == "up", document["generation"], document.get("release"),
+            document.get("fallback"), document.get("grace_seconds"),
+        )
+    except KeyError as error:
+        raise ValueError(f"{layout.want} has no member {error}") from error
+
+
+def write_want(layout: ProjectLayout, want: Want) -> None:
+    """Persist the want; it survives a power cut from here on."""
+    files.write_json(layout.want, {
+        "schema": SCHEMA,
+        "want": "up" if want.up else "down",
+        "generation": want.generation,
+        "release": want.version,
+        "fallback": want.fallback,
+        "grace_seconds": want.grace_seconds,
+    })
+
+
+def read_record(layout: ProjectLayout) -> Optional[Record]:
+    """The shim's latest word; None where there is none or a power cut tore it (it is not synced: a reboot voids it)."""
+    try:
+        document = files.read_json(layout.record)
+        if document is None:
+            return None
+        known = {field.name: document[field.name] for field in fields(Record) if field.name in document}
+        outcome = known.get("outcome")
+        known["outcome"] = Outcome(**_known(Outcome, outcome)) if outcome else None
+        for name in ("exits", "killed", "survivors"):
+            known[name] = tuple(known.get(name, ()))
+        return Record(**known)
+    except (ValueError, TypeError):
+        return None
+
+
+def write_record(layout: ProjectLayout, record: Record) -> None:
+    """Publish the record: whole for every reader, and not synced, since no power cut leaves it true."""
+    files.write_json(layout.record, {"schema": SCHEMA, **asdict(record)}, durable=False)
+
+
+def needs_shim(want: Optional[Want], record: Optional[Record]) -> bool:
+    """Whether something is left to do that only a shim can do."""
+    if want is None:
+        return False
+    return record is None or record.generation != want.generation or not record.settled
+
+
+def _known(kind: Any, document: Dict[str, Any]) -> Dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in document.items() if name in names}

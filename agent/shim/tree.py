@@ -1,0 +1,219 @@
+"""The project's process tree: spawn it, list it, end it.
+
+The child is forked behind a gate: it executes nothing before the shim has recorded its pid and
+start time, so a shim that dies at any instant leaves a child that is on record, or none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+from typing import Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
+
+from agent.host import cgroups, procfs, signals
+from agent.host.procfs import Process
+from agent.host.sockets import FIRST_FD, listen_environment
+from agent.model import ExitCause, Exited, FailedToStart, Signaled, signal_name
+
+#: Descriptors of ours in a forked child live from here on, so that 3, 4, … are free for the project's sockets.
+_HIGH_FD = 200
+#: ioctl(2) PIDFD_GET_INFO, Linux 6.15: _IOWR(0xFF, 11, struct pidfd_info of 64 bytes), with the exit status asked for.
+_PIDFD_GET_INFO = 0xC040FF0B
+_PIDFD_INFO_EXIT = 8
+
+
+class Spawned:
+    """A forked child that waits behind its gate. `release()` lets it execute, or tells why it could not."""
+
+    def __init__(self, pid: int, start_time: int, gate: int, verdict: int) -> None:
+        self.pid = pid
+        self.start_time = start_time
+        self._gate = gate
+        self._verdict = verdict
+
+    def release(self) -> Optional[FailedToStart]:
+        """Open the gate; None once the program is executed. Blocks for as long as exec does."""
+        with contextlib.suppress(BrokenPipeError):  # it is dead already, and the verdict says why
+            os.write(self._gate, b"\n")
+        os.close(self._gate)
+        with os.fdopen(self._verdict, "rb") as verdict:
+            reason = verdict.read()
+        return FailedToStart(reason.decode(errors="replace")) if reason else None
+
+
+def spawn(
+    command: Sequence[str], directory: str, environ: Mapping[str, str], output: int,
+    sockets: Mapping[str, int], cgroup: Optional[str],
+) -> Spawned:  # fmt: skip
+    """Fork a child in its own session with descriptors 0, 1, 2 and its sockets only. OSError if fork fails."""
+    gate_reader, gate = os.pipe()
+    verdict, verdict_writer = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        for fd in (gate_reader, gate, verdict, verdict_writer):
+            os.close(fd)
+        raise
+    if pid == 0:
+        os.close(gate)  # or the end of the shim would not end our wait for it
+        _become(command, directory, environ, output, sockets, cgroup, gate_reader, verdict_writer)
+    os.close(gate_reader)
+    os.close(verdict_writer)
+    # the gate keeps it alive, so it has a start time
+    return Spawned(pid, procfs.start_time(pid) or 0, gate, verdict)
+
+
+def _become(
+    command: Sequence[str], directory: str, environ: Mapping[str, str], output: int,
+    sockets: Mapping[str, int], cgroup: Optional[str], gate: int, verdict: int,
+) -> NoReturn:  # fmt: skip
+    try:
+        verdict = fcntl.fcntl(verdict, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD)
+        os.setsid()
+        os.umask(0o022)
+        signals.restore_defaults()
+        if cgroup is not None:
+            with contextlib.suppress(OSError):  # one finder less; the subreaper and the marker remain
+                cgroups.enter(cgroup)
+        held = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in sockets.values()]
+        if not os.read(gate, 1):
+            os._exit(0)  # the shim died before it could record us
+        os.chdir(directory)
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        for index, fd in enumerate(held):
+            os.dup2(fd, FIRST_FD + index)
+        os.execve(command[0], list(command), {**environ, **listen_environment(tuple(sockets))})
+    except OSError as error:
+        os.write(verdict, _exec_failure(error, command[0], directory).encode())
+    finally:
+        os._exit(127)
+
+
+def _exec_failure(error: OSError, program: str, directory: str) -> str:
+    if error.errno == errno.ENOENT and os.path.exists(program):
+        return f"{program}: its interpreter does not exist on this host"
+    if error.errno == errno.ENOEXEC:
+        return f"{program}: not a program for this host, or a script without a '#!' line"
+    return f"{program} in {directory}: {error.strerror}"
+
+
+def reap() -> Tuple[List[Tuple[int, int]], bool]:
+    """What ended, as (pid, wait status), and whether no child is left at all (waitpid(2): ECHILD)."""
+    ended: List[Tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended, True
+        if pid == 0:
+            return ended, False
+        ended.append((pid, status))
+
+
+def cause_of(status: int) -> ExitCause:
+    """The exit cause in a wait status (wait(2))."""
+    if os.WIFSIGNALED(status):
+        return Signaled(os.WTERMSIG(status), os.WCOREDUMP(status))
+    return Exited(os.WEXITSTATUS(status))
+
+
+def status_by_pidfd(pidfd: int) -> Optional[int]:
+    """The wait status of a process that somebody else reaped; None where the kernel can't say (before 6.15) or not yet."""
+    info = bytearray(struct.pack("@Q", _PIDFD_INFO_EXIT).ljust(64, b"\0"))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    mask, status = struct.unpack_from("@Q52xi", info)
+    return status if mask & _PIDFD_INFO_EXIT else None
+
+
+class Tree:
+    """Every process of one project.
+
+    `roots` are the processes below which everything is the project's. After an adoption the tree is
+    `scattered`: what was orphaned while no shim lived hangs elsewhere, and is found by control
+    group, or by the marker in its environment.
+    """
+
+    def __init__(self, roots: Tuple[int, ...], marker: bytes, cgroup: Optional[str], scattered: bool) -> None:
+        self._roots = roots
+        self._marker = marker
+        self._cgroup = cgroup
+        self._scattered = scattered
+
+    def members(self) -> List[Process]:
+        """The live processes, parents first, without the roots that are the shim itself."""
+        alive = procfs.processes()
+        by_pid = {process.pid: process for process in alive}
+        own = {process.pid for process in alive if process.pid in self._roots and process.pid != os.getpid()}
+        if self._cgroup is not None:
+            own.update(pid for pid in cgroups.members(self._cgroup) if pid in by_pid)
+        if self._scattered:
+            own.update(process.pid for process in alive if procfs.has_environment(process.pid, self._marker))
+        found = {pid: by_pid[pid] for pid in sorted(own)}
+        for process in procfs.descendants([*self._roots, *own], alive):
+            found[process.pid] = process
+        found.pop(os.getpid(), None)
+        return list(found.values())
+
+    def end_now(self) -> List[Process]:
+        """Freeze, then SIGKILL everything: nobody forks behind our back. What was alive before is returned."""
+        members = self.members()
+        for number in (signals.SIGSTOP, signals.SIGKILL):
+            for process in members:
+                signals.send(process.pid, process.start_time, number)
+        if self._cgroup is not None:
+            cgroups.kill(self._cgroup)
+        return members
+
+
+class Stop:
+    """One stop under way: stop signal → grace period → SIGKILL, again and again → an empty tree.
+
+    `killed` lists each process that was there with the last signal it got.
+    """
+
+    #: Seconds after the first SIGKILL from which on a process counts as a survivor (uninterruptible sleep).
+    SURVIVOR_SECONDS = 5.0
+
+    def __init__(self, tree: Tree, number: int, grace_seconds: float, now: float) -> None:
+        self._tree = tree
+        self._deadline = now + grace_seconds
+        self._killed: Dict[int, Dict[str, object]] = {}
+        self._left: List[Process] = []
+        for process in tree.members():
+            self._note(process, number)
+            signals.send(process.pid, process.start_time, number)
+
+    def pursue(self, now: float) -> None:
+        """Once the grace period is over: SIGKILL all that is there. Call it until the tree is empty."""
+        if now >= self._deadline:
+            self._left = self._tree.end_now()
+            for process in self._left:
+                self._note(process, signals.SIGKILL)
+
+    def due(self, now: float) -> float:
+        """Seconds until `pursue` has something to do."""
+        return max(0.02, self._deadline - now)
+
+    def survivors(self, now: float) -> List[Dict[str, object]]:
+        """What SIGKILL did not end within SURVIVOR_SECONDS."""
+        if now < self._deadline + self.SURVIVOR_SECONDS:
+            return []
+        return [self._killed[process.pid] for process in self._left]
+
+    @property
+    def killed(self) -> List[Dict[str, object]]:
+        """`[{"pid", "command", "signal"}]`."""
+        return list(self._killed.values())
+
+    def _note(self, process: Process, number: int) -> None:
+        known = self._killed.get(process.pid)
+        command = known["command"] if known else procfs.command(process.pid)
+        self._killed[process.pid] = {"pid": process.pid, "command": command, "signal": signal_name(number)}

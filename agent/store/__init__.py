@@ -1,0 +1,1 @@
+"""The directory tree that holds everything the agent knows."""

@@ -1,0 +1,107 @@
+"""Every path in the store, and nothing else: no I/O, so that the shim may use it, too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ProjectLayout:
+    """The paths of one project under `<store>/projects/<project>/`."""
+
+    root: str
+    project: str
+
+    @property
+    def releases(self) -> str:
+        return self.root + "/releases"
+
+    def release(self, version: str) -> str:
+        """The directory that one artifact was unpacked into."""
+        return f"{self.releases}/{version}"
+
+    def release_json(self, version: str) -> str:
+        return f"{self.releases}/{version}.json"
+
+    @property
+    def current(self) -> str:
+        """The symlink to the release that runs, relative: `releases/<version>`."""
+        return self.root + "/current"
+
+    @property
+    def want(self) -> str:
+        return self.root + "/want.json"
+
+    @property
+    def want_lock(self) -> str:
+        """Held for the moment of a read-modify-write of the want."""
+        return self.root + "/want.lock"
+
+    @property
+    def record(self) -> str:
+        return self.root + "/record.json"
+
+    @property
+    def shim_lock(self) -> str:
+        return self.root + "/shim.lock"
+
+    @property
+    def launch_lock(self) -> str:
+        """Held by the agent for as long as a call changes this project."""
+        return self.root + "/launch.lock"
+
+    @property
+    def fifo(self) -> str:
+        return self.root + "/log.fifo"
+
+    @property
+    def logs(self) -> str:
+        return self.root + "/logs"
+
+    @property
+    def events(self) -> str:
+        """The shim's own events as JSON lines, beside the output."""
+        return self.logs + "/events.jsonl"
+
+    @property
+    def orphan_exits(self) -> str:
+        """What the agent's shim learned of this project's processes after their own shim had died."""
+        return self.root + "/orphan-exits.jsonl"
+
+    @property
+    def history(self) -> str:
+        return self.root + "/history.jsonl"
+
+    @property
+    def data(self) -> str:
+        return self.root + "/data"
+
+    @property
+    def secrets(self) -> str:
+        return self.root + "/secrets"
+
+
+@dataclass(frozen=True)
+class StoreLayout:
+    """The paths of the whole store."""
+
+    root: str
+
+    @property
+    def token(self) -> str:
+        return self.root + "/token"
+
+    @property
+    def config(self) -> str:
+        return self.root + "/config.json"
+
+    @property
+    def staging(self) -> str:
+        return self.root + "/staging"
+
+    @property
+    def projects(self) -> str:
+        return self.root + "/projects"
+
+    def project(self, project: str) -> ProjectLayout:
+        return ProjectLayout(f"{self.projects}/{project}", project)

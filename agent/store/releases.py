@@ -1,0 +1,90 @@
+"""Releases on disk: an unpacked artifact, and beside it the JSON whose presence commits it.
+
+A directory without its JSON is what an interrupted launch left behind; nothing runs from it and
+the next launch of that version removes it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from typing import List, Optional
+
+from agent.host import files
+from agent.model import Release
+from agent.store.layout import ProjectLayout
+
+
+def read(layout: ProjectLayout, version: str) -> Optional[Release]:
+    """The committed release of that version, or None."""
+    document = files.read_json(layout.release_json(version))
+    if document is None or not os.path.isdir(layout.release(version)):
+        return None
+    return Release.from_json(document)
+
+
+def every(layout: ProjectLayout) -> List[Release]:
+    """All committed releases, oldest first."""
+    try:
+        names = os.listdir(layout.releases)
+    except FileNotFoundError:
+        return []
+    found = (read(layout, name[: -len(".json")]) for name in names if name.endswith(".json"))
+    return sorted((release for release in found if release is not None), key=lambda release: release.received_at)
+
+
+def find(layout: ProjectLayout, digest: str, version: Optional[str]) -> Optional[Release]:
+    """The release that was made of these bytes (and has that version, if one is given)."""
+    for release in reversed(every(layout)):
+        if release.digest == digest and version in (None, release.version):
+            return release
+    return None
+
+
+def current(layout: ProjectLayout) -> Optional[str]:
+    """The version that `current` points at: the last one whose launch succeeded."""
+    try:
+        return os.path.basename(os.readlink(layout.current))
+    except OSError:
+        return None
+
+
+def point_current(layout: ProjectLayout, version: str) -> None:
+    """Make this version the current one, durably, unless it is already."""
+    if current(layout) != version:
+        files.swap_symlink(layout.current, f"releases/{version}")
+
+
+def place(layout: ProjectLayout, version: str, unpacked: str) -> None:
+    """Move an unpacked tree to where the release of that version lives; `commit` makes it one."""
+    files.make_directory(layout.releases)
+    remove(layout, version)
+    os.rename(unpacked, layout.release(version))
+
+
+def commit(layout: ProjectLayout, release: Release) -> None:
+    """Make the placed tree durable (syncfs(2): one call, not an fsync a file), then write the JSON."""
+    directory = os.open(layout.releases, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(directory) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), layout.releases)
+    finally:
+        os.close(directory)
+    files.write_json(layout.release_json(release.version), release.to_json())
+
+
+def remove(layout: ProjectLayout, version: str) -> None:
+    """Delete a release, JSON first, so that no instant shows a committed release without its files."""
+    files.remove_if_present(layout.release_json(version))
+    if os.path.lexists(layout.release(version)):
+        shutil.rmtree(layout.release(version))
+
+
+def prune(layout: ProjectLayout, keep: int, spare: List[Optional[str]]) -> List[str]:
+    """Delete the oldest releases beyond `keep`, never one of `spare`; the versions that went."""
+    candidates = [release.version for release in every(layout)]
+    superfluous = [version for version in candidates[: max(0, len(candidates) - keep)] if version not in spare]
+    for version in superfluous:
+        remove(layout, version)
+    return superfluous

@@ -1,0 +1,208 @@
+"""Who and what gets in, decided when a request's head is complete, before one byte of its body is stored.
+
+The order is: well-formed, key, route, content type, length, disk, slots. A refused request keeps
+no body, and one that waits for `100 Continue` gets the refusal instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from typing import Any, Callable, Mapping, Optional, Sequence, Union
+
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.receiver import ChunkedReceiver
+
+from agent.errors import (
+    AgentError,
+    LengthRequired,
+    MalformedRequest,
+    TooLarge,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
+from agent.web import problems
+from agent.web.call import JSON_BYTES
+from agent.web.intake import read_raw_query
+from agent.web.lanes import Lane
+from agent.web.multipart_upload import OVERHEAD_BYTES, MultipartUpload, boundary_of
+from agent.web.routes import JSON, NONE, PING, Route, RouteTable
+from agent.web.spool import Body, Spool, Uploads
+
+Buffer = Union[Body, Spool, MultipartUpload]
+
+_TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding:([^\r\n]*)", re.IGNORECASE)
+_CONTROL_BYTES = 64 * 1024
+_JSON_TYPE, _FORM_TYPE, _MULTIPART_TYPE = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
+_CURL_RAW = "curl: use -X POST -T FILE, or add -H 'Content-Type: application/octet-stream' to --data-binary @FILE."
+
+
+class Keys:
+    """The keys that open this agent. `token_hashes` gives their SHA-256 digests and is asked every time."""
+
+    def __init__(self, token_hashes: Callable[[], Sequence[bytes]], required: bool = True) -> None:
+        self._token_hashes = token_hashes
+        self._required = required
+
+    def require(self, authorization: str) -> None:
+        """Unauthenticated unless the header (RFC 6750 Bearer, or RFC 7617 Basic with the key as password) holds a key.
+
+        Every entry is compared, in constant time, whether or not one before it matched.
+        """
+        if not self._required:
+            return
+        given = hashlib.sha256(_token(authorization)).digest()
+        known = False
+        for entry in self._token_hashes():
+            known |= hmac.compare_digest(given, entry)
+        if not known:
+            raise Unauthenticated()
+
+
+def _token(authorization: str) -> bytes:
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip(" ").encode("latin-1")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(credentials.strip(" "), validate=True).partition(b":")[2]
+        except (binascii.Error, ValueError):
+            return b""
+    return b""
+
+
+class Gate:
+    """Admission: what it needs to know about the agent to let a request in."""
+
+    def __init__(self, keys: Keys, table: RouteTable, uploads: Uploads, lanes: Mapping[str, Lane]) -> None:
+        self._keys = keys
+        self._table = table
+        self._uploads = uploads
+        self._lanes = lanes
+
+    def admit(self, request: AdmissionParser) -> Buffer:
+        """Where the request's body goes; raises the AgentError that refuses it."""
+        path = _decoded(request.path)
+        if path != PING:
+            self._keys.require(request.headers.get("AUTHORIZATION", ""))
+        route = self._table.match(request.command, path)
+        if route.body == NONE:
+            return _no_body(route, request)
+        content_type = request.headers.get("CONTENT_TYPE", "")
+        kind = content_type.partition(";")[0].strip().lower()
+        if route.body == JSON:
+            _require_json(kind)
+            return _small_body(request)
+        return self._upload(route, request, kind, content_type)
+
+    def _upload(self, route: Route, request: AdmissionParser, kind: str, content_type: str) -> Buffer:
+        if kind not in ("", _MULTIPART_TYPE) and (not kind.startswith("application/") or kind == _FORM_TYPE):
+            raise UnsupportedMediaType(f"Content-Type: {kind[:80]!r} is no type of an artifact.", _CURL_RAW)
+        if not request.chunked and "CONTENT_LENGTH" not in request.headers:
+            raise LengthRequired("The artifact is missing, or its length.", "Send Content-Length, or Transfer-Encoding: chunked.")
+        if kind == _JSON_TYPE:
+            return _small_body(request)
+        boundary = boundary_of(content_type) if kind == _MULTIPART_TYPE else None
+        if boundary is None:
+            read_raw_query(request.query)
+        if not request.chunked and request.content_length == 0:
+            raise MalformedRequest("artifact: the body is empty.", "Send the artifact's bytes, as multipart or as the raw body.")
+        self._uploads.require_size(request.content_length - (OVERHEAD_BYTES if boundary else 0))
+        self._uploads.require_space(request.content_length)
+        self._lanes[route.lane].require_room()
+        spool = self._uploads.open(None if request.chunked else request.content_length)
+        return spool if boundary is None else MultipartUpload(boundary, spool)
+
+
+def _decoded(path: str) -> str:
+    """The path as Bottle's router will see it, leading slashes made one as Waitress does. MalformedRequest unless UTF-8."""
+    try:
+        decoded = path.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        raise MalformedRequest("The path is not UTF-8.") from None
+    return "/" + decoded.lstrip("/") if decoded.startswith("/") else decoded
+
+
+def _no_body(route: Route, request: AdmissionParser) -> Body:
+    if route.path != PING and (request.chunked or request.content_length):
+        raise MalformedRequest(f"{request.command} {route.path} takes no body.", "Put parameters into the query.")
+    return _small_body(request)
+
+
+def _require_json(kind: str) -> None:
+    if kind not in ("", _JSON_TYPE):
+        raise UnsupportedMediaType(
+            f"Content-Type: this call reads JSON, not {kind[:80]!r}.", "curl: add -H 'Content-Type: application/json'."
+        )
+
+
+def _small_body(request: AdmissionParser) -> Body:
+    if request.content_length > JSON_BYTES:
+        raise TooLarge(f"The body is larger than {JSON_BYTES} bytes.", limit_bytes=JSON_BYTES)
+    return Body(JSON_BYTES)
+
+
+class AdmissionParser(HTTPRequestParser):  # type: ignore[misc]
+    """One request being received. `error` is always an AgentError, and then the connection ends after its answer."""
+
+    def __init__(self, adj: Any, gate: Gate) -> None:
+        super().__init__(adj)
+        self._gate = gate
+
+    def received(self, data: bytes) -> int:
+        """Take bytes of the connection; returns how many belong to this request (all, once it is refused)."""
+        try:
+            count: int = super().received(data)
+            self._limit_control_lines()
+        except Exception as error:
+            self.refuse(problems.from_exception(error))
+        if self.error is None:
+            return count
+        if not isinstance(self.error, AgentError):
+            self.refuse(problems.from_server(self.error.code, self.error.body))
+        return len(data)
+
+    def _limit_control_lines(self) -> None:
+        """Waitress bounds neither a chunk's control line nor the trailer."""
+        receiver = self.body_rcv
+        if isinstance(receiver, ChunkedReceiver) and len(receiver.control_line) + len(receiver.trailer) > _CONTROL_BYTES:
+            raise MalformedRequest("Transfer-Encoding: a chunk's head or the trailer is too long.")
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Waitress's parsing, then admission. ParsingError and AgentError refuse the request."""
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # int() of thousands of digits, urlsplit() of a broken authority
+            raise ParsingError(str(error)) from error
+        if self.header_bytes_received >= self.adj.max_request_header_size:
+            return  # Waitress parses a stand-in and then refuses with 431
+        self._require_clear_framing(header_plus)
+        buffer = self._gate.admit(self)
+        if self.body_rcv is None:
+            # without a body there is nothing to wait for, and Waitress would wait
+            self.expect_continue = False
+            buffer.close()
+        else:
+            self.body_rcv.buf = buffer
+
+    def _require_clear_framing(self, header_plus: bytes) -> None:
+        """One way only to tell where the body ends (RFC 9112, section 6.3: anything else may be request smuggling)."""
+        codings = [coding.strip(b" \t").lower() for coding in _TRANSFER_ENCODING.findall(header_plus)]
+        if not codings:
+            return
+        if "CONTENT_LENGTH" in self.headers:
+            raise MalformedRequest("Both Content-Length and Transfer-Encoding are there.", "Send one of them.")
+        if codings != [b"chunked"] or self.version != "1.1":
+            raise MalformedRequest("Transfer-Encoding: only a single 'chunked' with HTTP/1.1 is understood.")
+
+    def refuse(self, error: AgentError) -> None:
+        """Answer with the error: nothing more of the body is wanted, and what came is dropped."""
+        self.close()
+        self.error = error
+        self.completed = self.headers_finished = self.connection_close = True
+        self.expect_continue = self.chunked = self.empty = False
+        self.body_rcv: Optional[Any] = None
+        self.content_length = 0

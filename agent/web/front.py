@@ -1,0 +1,271 @@
+"""The front thread: it owns accept, waits for a whole request head and answers /ping itself.
+
+Every other connection goes to Waitress with the bytes that were read. So no upload, stuck launch,
+slow reader or half-sent head can reach ping: this thread never waits for anything but epoll(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import select
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any, Callable, Dict, Optional
+
+from agent.errors import AgentError, MalformedRequest
+from agent.web import problems
+
+HEAD_BYTES = 64 * 1024
+KEEP_ALIVE_SECONDS = 75.0
+_ACCEPTS = 64
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+# A whole head that is surely a ping: every line a plain header field. Anything else is Waitress's to judge.
+_PING = re.compile(
+    rb"(?P<method>GET|HEAD|POST) /ping(?:\?[!-~]*)? HTTP/1\.(?P<minor>[01])\r\n"
+    rb"(?P<fields>(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*)\r\n"
+)
+_OTHER = re.compile(rb"(?:^|\r\n)(?:transfer-encoding|expect|upgrade):", re.IGNORECASE)
+_LENGTH = re.compile(rb"(?:^|\r\n)content-length:([^\r]*)", re.IGNORECASE)
+_CLOSE = re.compile(rb"(?:^|\r\n)connection:[^\r]*\bclose\b", re.IGNORECASE)
+
+
+@dataclass
+class _Connection:
+    socket: socket.socket
+    address: Any
+    deadline: float
+    data: bytearray = field(default_factory=bytearray)
+    was_served: bool = False
+
+
+class Front(threading.Thread):
+    """Accepts on `listener` until drained or stopped; `hand_over(socket, address, bytes)` must not block."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        hand_over: Callable[[socket.socket, Any, bytes], None],
+        limit: int = 4096,
+        head_seconds: float = 10.0,
+        idle_seconds: float = 5.0,
+    ) -> None:
+        super().__init__(name="front", daemon=True)
+        self._listener = listener
+        self._hand_over = hand_over
+        self._limit = limit
+        self._head_seconds = head_seconds
+        self._idle_seconds = idle_seconds
+        self._connections: Dict[int, _Connection] = {}
+        self._is_draining = self._is_stopped = False
+        self._is_accepting = self._is_paused = False
+        self._next_sweep = 0.0
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._epoll = select.epoll()
+
+    def drain(self) -> None:
+        """Accept no more (the next server goes on with the shared queue), answer what comes, close what is idle.
+
+        Takes no lock, so a signal handler may call it. The thread ends with its last connection.
+        """
+        self._is_draining = True
+        self._wake()
+
+    def stop(self) -> None:
+        """End now, whatever is open."""
+        self._is_stopped = True
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._wake_writer.send(b"x")
+        except OSError:
+            return  # full: it wakes anyhow; closed: there is nobody to wake
+
+    def run(self) -> None:
+        self._listener.setblocking(False)
+        self._epoll.register(self._listener, select.EPOLLIN)
+        self._epoll.register(self._wake_reader, select.EPOLLIN)
+        self._is_accepting = True
+        try:
+            while not self._is_stopped and (self._is_accepting or self._connections):
+                self._turn()
+        finally:
+            self._close_everything()
+
+    def _turn(self) -> None:
+        if self._is_draining and self._is_accepting:
+            # a closed descriptor would stay registered: epoll goes by the open file, which others share
+            self._epoll.unregister(self._listener)
+            self._is_accepting = False
+        for fd, _ in self._epoll.poll(0.1 if self._is_draining or self._is_paused else 1.0, 256):
+            if fd == self._wake_reader.fileno():
+                self._wake_reader.recv(4096)
+            elif fd == self._listener.fileno():
+                self._accept()
+            elif fd in self._connections:
+                self._guarded_read(fd)
+        now = time.monotonic()
+        if now >= self._next_sweep:
+            self._sweep(now)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS):
+            try:
+                accepted, address = self._listener.accept()
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._make_room()
+                return
+            accepted.setblocking(False)
+            if len(self._connections) >= self._limit:
+                self._close_oldest()
+            fd = accepted.fileno()
+            self._connections[fd] = _Connection(accepted, address, time.monotonic() + self._head_seconds)
+            self._epoll.register(fd, select.EPOLLIN)
+            self._guarded_read(fd)
+
+    def _make_room(self) -> None:
+        """Out of descriptors: give up the oldest connection, or else leave the queue alone until the next sweep."""
+        if self._connections:
+            self._close_oldest()
+        elif not self._is_paused:
+            self._epoll.modify(self._listener, 0)
+            self._is_paused = True
+            self._next_sweep = time.monotonic() + 0.1
+
+    def _guarded_read(self, fd: int) -> None:
+        try:
+            self._read(fd)
+        except Exception as error:  # one connection must not end the thread that answers ping
+            problems.incident(error)
+            if fd in self._connections:
+                self._release(fd).socket.close()
+
+    def _read(self, fd: int) -> None:
+        connection = self._connections[fd]
+        try:
+            data = connection.socket.recv(HEAD_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end(fd, connection)
+            return
+        if not connection.data and connection.was_served:
+            connection.deadline = time.monotonic() + self._head_seconds
+        connection.data += data
+        self._serve(fd, connection)
+
+    def _end(self, fd: int, connection: _Connection) -> None:
+        if connection.data:
+            self._refuse(fd, MalformedRequest("The connection ended within the request's head.", "Send it again."))
+        else:
+            self._release(fd).socket.close()
+
+    def _serve(self, fd: int, connection: _Connection) -> None:
+        """Answer the pings at the start of what came; hand over the first other request."""
+        replies = bytearray()
+        closing = False
+        end = connection.data.find(b"\r\n\r\n")
+        while end >= 0 and not closing:
+            ping = _ping(bytes(connection.data[: end + 4]))
+            if ping is None:
+                break
+            closing = self._is_draining or _wants_close(ping)
+            replies += _pong(ping, closing)
+            del connection.data[: end + 4]
+            end = connection.data.find(b"\r\n\r\n")
+        if replies and not self._send(fd, connection, bytes(replies), closing):
+            return
+        if end >= 0:
+            self._release(fd)
+            self._hand_over(connection.socket, connection.address, bytes(connection.data))
+        elif len(connection.data) > HEAD_BYTES:
+            self._refuse(fd, problems.from_server(431, ""))
+
+    def _send(self, fd: int, connection: _Connection, replies: bytes, closing: bool) -> bool:
+        """Whether the connection goes on. A client that does not read its few bytes of pong is given up."""
+        try:
+            closing |= connection.socket.send(replies) < len(replies)
+        except OSError:
+            closing = True
+        if closing:
+            self._release(fd).socket.close()
+            return False
+        connection.was_served = True
+        connection.deadline = time.monotonic() + (self._head_seconds if connection.data else KEEP_ALIVE_SECONDS)
+        return True
+
+    def _sweep(self, now: float) -> None:
+        self._next_sweep = now + (0.1 if self._is_draining else 1.0)
+        if self._is_paused and self._is_accepting:
+            self._epoll.modify(self._listener, select.EPOLLIN)
+            self._is_paused = False
+        for fd, connection in list(self._connections.items()):
+            is_idle = connection.was_served and not connection.data
+            if self._is_draining and is_idle:
+                connection.deadline = min(connection.deadline, now + self._idle_seconds)
+            if now < connection.deadline:
+                continue
+            if connection.data:
+                self._refuse(fd, problems.RequestTimeout(f"The request's head was not complete in {self._head_seconds:g} s."))
+            else:
+                self._release(fd).socket.close()
+
+    def _refuse(self, fd: int, error: AgentError) -> None:
+        connection = self._release(fd)
+        try:
+            connection.socket.send(problems.response(error))
+            connection.socket.shutdown(socket.SHUT_WR)
+            connection.socket.recv(HEAD_BYTES)  # what is unread at close would make it a reset
+        except OSError:
+            pass
+        connection.socket.close()
+
+    def _release(self, fd: int) -> _Connection:
+        self._epoll.unregister(fd)
+        return self._connections.pop(fd)
+
+    def _close_oldest(self) -> None:
+        self._release(next(iter(self._connections))).socket.close()
+
+    def _close_everything(self) -> None:
+        if self._is_accepting:
+            self._epoll.unregister(self._listener)
+            self._is_accepting = False
+        for fd in list(self._connections):
+            self._release(fd).socket.close()
+        self._epoll.close()
+        self._wake_reader.close()
+        self._wake_writer.close()
+
+
+def _ping(head: bytes) -> Optional[re.Match[bytes]]:
+    """The head taken apart if it is a ping without a body, without any doubt."""
+    match = _PING.fullmatch(head)
+    if match is None or _OTHER.search(match["fields"]):
+        return None
+    lengths = _LENGTH.findall(match["fields"])
+    return None if any(length.strip(b" \t").strip(b"0") or not length.strip(b" \t") for length in lengths) else match
+
+
+def _wants_close(ping: re.Match[bytes]) -> bool:
+    return ping["minor"] == b"0" or _CLOSE.search(ping["fields"]) is not None
+
+
+def _pong(ping: re.Match[bytes], closing: bool) -> bytes:
+    return (
+        b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n"
+        + (b"Connection: close\r\n" if closing else b"")
+        + b"Content-Length: 4\r\nContent-Type: text/plain\r\nDate: %s\r\n" % formatdate(usegmt=True).encode()
+        + b"Server: %s\r\n\r\n" % problems.SERVER.encode()
+        + (b"" if ping["method"] == b"HEAD" else b"pong")
+    )

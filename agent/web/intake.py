@@ -1,0 +1,85 @@
+"""The three shapes of a launch (multipart, raw body, JSON with a URL) made into one."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Dict, Optional
+
+from agent.errors import MalformedRequest
+from agent.host.files import remove_if_present
+from agent.model import parse_digest, parse_project, parse_version
+from agent.operations.launch import LaunchCall, Upload
+from agent.store import download, staging
+from agent.web.call import Call, Field, Fields, json_object, read_json, read_query, require, text
+from agent.web.multipart_upload import MultipartUpload
+from agent.web.spool import Spool, Uploads
+
+RAW_FIELDS: Fields = {"project": Field(parse_project), "version": Field(parse_version), "sha256": Field(parse_digest)}
+URL_FIELDS: Fields = {**RAW_FIELDS, "artifact_url": text("artifact_url"), "manifest": json_object("manifest")}
+
+
+def receive(call: Call) -> LaunchCall:
+    """The launch that is asked for, its artifact whole in staging and with the digest that the caller gave, if any.
+
+    Raises MalformedRequest, ArtifactFault (other digest, download failed), TooLarge, StorageFull;
+    then nothing is left in staging.
+    """
+    body = call.environ["wsgi.input"]
+    started = getattr(body, "started", time.monotonic())
+    query = call.environ.get("QUERY_STRING", "")
+    if isinstance(body, Spool):
+        values, upload = read_raw_query(query), body.finish()
+    elif isinstance(body, MultipartUpload):
+        read_query(query, {})
+        values = read_fields(body.fields)
+        upload = body.finish()
+    else:
+        read_query(query, {})
+        values = read_json(body.read(), URL_FIELDS)
+        require(values, ("project", "artifact_url", "sha256"), "in the JSON body")
+        upload = _fetch(call.services.uploads, values.pop("artifact_url"))
+    _check(values.get("sha256"), upload)
+    whole = {"version": None, "sha256": None, "manifest": None, **values}
+    return LaunchCall(upload=upload, received_from=call.caller, started=started, **whole)
+
+
+def read_raw_query(query: str) -> Dict[str, Any]:
+    """The query of a raw upload; admission reads it, too, so that a bad one is refused before the body."""
+    values = read_query(query, RAW_FIELDS)
+    require(values, ("project",), "in the query: ?project=ID")
+    return values
+
+
+def read_fields(fields: Dict[str, bytes]) -> Dict[str, Any]:
+    """The text fields of a multipart launch."""
+    values: Dict[str, Any] = {}
+    for name, value in fields.items():
+        values[name] = value if name == "manifest" else RAW_FIELDS[name].read(_decode(name, value))
+    require(values, ("project",), "as a form field")
+    return values
+
+
+def _decode(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise MalformedRequest(f"{name}: it is not UTF-8.") from None
+
+
+def _fetch(uploads: Uploads, url: str) -> Upload:
+    path = staging.new_path(uploads.store, ".download")
+    digest, size = download.fetch(url, path, uploads.limit_bytes, require_space=uploads.require_space)
+    if not size:
+        os.unlink(path)
+        raise MalformedRequest("artifact_url: what is there is empty.", "Check the URL.")
+    return Upload(path, digest, size)
+
+
+def _check(expected: Optional[str], upload: Upload) -> None:
+    try:
+        if expected is not None:
+            download.check_digest(expected, upload.digest)
+    except Exception:
+        remove_if_present(upload.path)
+        raise

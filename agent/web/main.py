@@ -1,0 +1,70 @@
+"""The agent's process: on the socket that its shim holds, with the conversation that its shim gave it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import List
+
+from agent.config import ServeConfig
+from agent.errors import EXIT_OK, UsageError
+from agent.host import files, sockets
+from agent.operations import bootstrap, reconcile
+from agent.operations.agent import Agent
+from agent.shim.handle import Control
+from agent.store.layout import StoreLayout
+from agent.web.server import Server, ServerSettings
+
+
+def main(arguments: List[str]) -> int:
+    """`agent STORE`, started by its shim with the sockets `http` and `control`. Returns when it has drained."""
+    store = StoreLayout(arguments[0])
+    passed = sockets.inherited(os.environ)
+    if not {"http", "control"} <= passed.keys():
+        raise UsageError("'agent' is started by the agent's own shim.", "Run 'ant-host-agent.pyz serve'.")
+    config = ServeConfig.from_json(files.read_json(store.config) or {})
+    listener = socket.socket(fileno=passed["http"])
+    control = Control(socket.socket(fileno=passed["control"]))
+    agent = Agent(store, control, time.time())
+    server = Server(agent, listener, lambda: _key_hashes(config), ServerSettings(auth_required=not config.no_auth))
+    stopped = threading.Event()
+
+    def stop(_number: int, _frame: object) -> None:
+        stopped.set()
+        server.drain()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for work in (reconcile.keep_reconciling, lambda *_: _watch_shim(agent, listener, stopped)):
+        threading.Thread(target=work, args=(agent, stopped), daemon=True).start()
+    control.ready()
+    server.run()
+    stopped.set()
+    return EXIT_OK
+
+
+def _key_hashes(config: ServeConfig) -> List[bytes]:
+    """SHA-256 of every key that opens this agent; read anew each time, so that a changed file counts at once."""
+    token = (files.read_bytes(config.token_file) or b"").strip()
+    return [hashlib.sha256(token).digest()] if token else []
+
+
+def _watch_shim(agent: Agent, listener: socket.socket, stopped: threading.Event) -> None:
+    """The agent looks after its shim as its shim looks after it."""
+    while True:
+        agent.control.wait_for_end()
+        if stopped.is_set():
+            return
+        sys.stderr.write("the agent's shim died; starting another one\n")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            started = bootstrap.replace_shim(agent.store, listener.fileno(), theirs.fileno())
+        if started:
+            agent.control.replace(ours)
+        else:
+            stopped.wait(0.1)

@@ -1,0 +1,130 @@
+"""`multipart/form-data` read as it arrives (RFC 7578): small fields in memory, the artifact straight to its spool."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Union
+
+from multipart import MultipartError, ParserLimitReached, PushMultipartParser, StrictParserError, parse_options_header
+
+from agent.errors import MalformedRequest, TooLarge
+from agent.operations.launch import Upload
+from agent.web.spool import Spool
+
+FIELDS = ("project", "version", "sha256", "manifest")
+FIELD_BYTES = 64 * 1024
+#: What a multipart body may have beside the artifact: the fields, their heads, the boundaries.
+OVERHEAD_BYTES = 1 << 20
+_FILE = "artifact"
+
+
+def boundary_of(content_type: str) -> str:
+    """The boundary parameter (RFC 2046: 1 to 70 characters), or MalformedRequest."""
+    _, options = parse_options_header(content_type)
+    boundary = options.get("boundary", "")
+    if not 1 <= len(boundary) <= 70 or not boundary.isascii() or not boundary.isprintable():
+        raise MalformedRequest("Content-Type: the multipart boundary is missing or not valid.")
+    return str(boundary)
+
+
+class MultipartUpload:
+    """Stands in for Waitress's body buffer, as Spool does. `fields` holds the fields that came, as bytes."""
+
+    def __init__(self, boundary: str, spool: Spool) -> None:
+        self.fields: Dict[str, bytes] = {}
+        self.spool = spool
+        self._parser = PushMultipartParser(boundary, strict=True)
+        self._seen: List[str] = []
+        self._name: Optional[str] = None
+        self._value = bytearray()
+        self._received = 0
+
+    @property
+    def started(self) -> float:
+        return self.spool.started
+
+    def append(self, data: bytes) -> None:
+        """Take the bytes. MalformedRequest names the part at fault; otherwise as Spool.append."""
+        self._received += len(data)
+        if self._received - self.spool.size_bytes > OVERHEAD_BYTES + len(data):
+            raise TooLarge(f"multipart: there are more than {OVERHEAD_BYTES} bytes beside the artifact.")
+        try:
+            for event in self._parser.parse(bytes(data)):
+                self._take(event)
+        except ParserLimitReached as error:
+            raise TooLarge(f"multipart: {error}.") from error
+        except StrictParserError as error:
+            # the line break after the last boundary may come alone; the parser takes it for a further part
+            if bytes(data).strip(b"\r\n"):
+                raise _malformed(error) from error
+        except (MultipartError, AssertionError) as error:
+            raise _malformed(error) from error
+
+    def _take(self, event: Union[bytearray, None, object]) -> None:
+        if event is None:
+            self._end()
+        elif isinstance(event, bytearray):
+            self._add(event)
+        else:
+            self._begin(str(getattr(event, "name", "")), getattr(event, "filename", None))
+
+    def _begin(self, name: str, filename: Optional[str]) -> None:
+        if name != _FILE and name not in FIELDS:
+            raise MalformedRequest(
+                f"{name[:80]!r}: this call has no such field.", f"The fields are {_FILE} (a file), {', '.join(FIELDS)}."
+            )
+        if name in self._seen:
+            raise MalformedRequest(f"{name}: it is there more than once.", "Send each field once.")
+        if name == _FILE and filename is None:
+            raise MalformedRequest(
+                f"{_FILE}: it is a text field, not a file.", f"With curl, write -F '{_FILE}=@FILE' with the @."
+            )
+        if name not in (_FILE, "manifest") and filename is not None:
+            raise MalformedRequest(f"{name}: it is a file, and a text field is expected.")
+        self._seen.append(name)
+        self._name = name
+        self._value = bytearray()
+
+    def _add(self, data: bytearray) -> None:
+        if self._name == _FILE:
+            self.spool.append(data)
+            return
+        self._value += data
+        if len(self._value) > FIELD_BYTES:
+            raise TooLarge(f"{self._name}: it is larger than {FIELD_BYTES} bytes.", limit_bytes=FIELD_BYTES)
+
+    def _end(self) -> None:
+        if self._name is not None and self._name != _FILE:
+            self.fields[self._name] = bytes(self._value)
+        self._name = None
+
+    def __len__(self) -> int:
+        return self._received
+
+    def __bool__(self) -> bool:
+        return True
+
+    def getbuf(self) -> "MultipartUpload":
+        return self
+
+    def getfile(self) -> "MultipartUpload":
+        return self
+
+    def finish(self) -> Upload:
+        """As Spool.finish; MalformedRequest when the body ended early or has no artifact."""
+        try:
+            self._parser.close()
+        except MultipartError as error:
+            raise _malformed(error) from error
+        if _FILE not in self._seen:
+            raise MalformedRequest(f"{_FILE}: it is missing.", f"Send the artifact as the file part '{_FILE}'.")
+        return self.spool.finish()
+
+    def close(self) -> None:
+        """As Spool.close."""
+        self.spool.close()
+
+
+def _malformed(error: Exception) -> MalformedRequest:
+    return MalformedRequest(
+        f"multipart: the body is not valid multipart/form-data ({error}).", "Let the HTTP client build the body (curl -F)."
+    )

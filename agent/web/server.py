@@ -1,0 +1,202 @@
+"""The agent's web server: the front thread, Waitress's loop and its workers around one listening socket."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import socket
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Callable, Deque, Dict, Optional, Sequence, Tuple
+
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher
+
+from agent.errors import Busy
+from agent.operations.agent import Agent
+from agent.web import problems
+from agent.web.admission import Gate, Keys
+from agent.web.channel import Channel
+from agent.web.front import HEAD_BYTES, Front
+from agent.web.lanes import make_lanes
+from agent.web.routes import RouteTable, make_app
+from agent.web.services import OPERATIONS, Operations, Services
+from agent.web.spool import Uploads
+
+DRAIN_SECONDS = 30.0
+_CONNECTIONS = 2000
+_USER_TIMEOUT_MILLISECONDS = 30_000
+_SWITCH_SECONDS = 0.0005
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What may differ between agents. `head_seconds` is the time for a request's head, `idle_seconds` how long a
+    drained server waits for an idle connection to speak once more."""
+
+    max_artifact_bytes: int = 4 << 30
+    auth_required: bool = True
+    upload_slots: int = 16
+    threads: int = 24
+    head_seconds: float = 10.0
+    idle_seconds: float = 5.0
+
+
+class Server:
+    """Serves until `drain`. The listening socket belongs to the caller and is never closed here."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        listener: socket.socket,
+        token_hashes: Callable[[], Sequence[bytes]],
+        settings: ServerSettings,
+        operations: Operations = OPERATIONS,
+    ) -> None:
+        self._settings = settings
+        self.uploads = Uploads(agent.store, settings.max_artifact_bytes, settings.upload_slots)
+        lanes = make_lanes(settings.threads)
+        gate = Gate(Keys(token_hashes, settings.auth_required), RouteTable(), self.uploads, lanes)
+        app = make_app(Services(agent, operations, self.uploads, lanes))
+        # accepted sockets inherit it: a reader that takes nothing for so long is dropped by the kernel (tcp(7))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MILLISECONDS)
+        self._dispatcher = ThreadedTaskDispatcher()
+        self._loop = _Loop(app, listener, self._dispatcher, settings, gate)
+        self._accepted: Deque[Tuple[socket.socket, Any, bytes]] = deque()
+        self._front = Front(
+            listener, self._hand_over, head_seconds=settings.head_seconds, idle_seconds=settings.idle_seconds
+        )
+        self._is_draining = False
+        self._drain_until: Optional[float] = None
+
+    def run(self) -> None:
+        """Serve; returns once drained: when nothing is in flight, or DRAIN_SECONDS after `drain`."""
+        _tune_process()
+        self._dispatcher.set_thread_count(self._settings.threads)
+        self._front.start()
+        try:
+            while not self._is_done():
+                self._take_accepted()
+                wasyncore.loop(timeout=0.05 if self._is_draining else 1.0, use_poll=True, map=self._loop.channels, count=1)
+        finally:
+            self._front.stop()
+            self._front.join()
+            self._take_accepted()
+            self._dispatcher.shutdown(cancel_pending=True, timeout=1)
+            self._loop.close()
+
+    def drain(self) -> None:
+        """Accept no more, finish what is in flight, then let `run` return. Returns at once; safe in a signal handler."""
+        self._is_draining = self._loop.draining = True
+        self._front.drain()
+        self._loop.pull_trigger()
+
+    def _is_done(self) -> bool:
+        if not self._is_draining:
+            return False
+        now = time.monotonic()
+        if self._drain_until is None:
+            self._drain_until = now + DRAIN_SECONDS
+        self._loop.close_idle(self._settings.idle_seconds)
+        in_flight = self._front.is_alive() or self._accepted or self._loop.active_channels
+        return not in_flight or now >= self._drain_until
+
+    def _hand_over(self, accepted: socket.socket, address: Any, data: bytes) -> None:
+        """From the front thread, which must never wait: a queue without a lock, not the trigger's own list."""
+        self._accepted.append((accepted, address, data))
+        self._loop.pull_trigger()
+
+    def _take_accepted(self) -> None:
+        while self._accepted:
+            self._loop.take(*self._accepted.popleft())
+
+
+class _Loop(TcpWSGIServer):  # type: ignore[misc]
+    """Waitress's server without its accept: connections come from the front thread."""
+
+    channel_class = Channel
+    draining = False
+    active_channels: Dict[int, Channel]
+
+    def __init__(
+        self, app: Any, listener: socket.socket, dispatcher: Any, settings: ServerSettings, gate: Gate
+    ) -> None:
+        self.gate = gate
+        self.channels: Dict[int, Any] = {}
+        self._head_seconds = settings.head_seconds
+        own = listener.dup()  # Waitress wants a socket to ask for its address, and closes it
+        adjustments = Adjustments(
+            sockets=[own], ident=problems.SERVER, threads=settings.threads, asyncore_use_poll=True, recv_bytes=1 << 18,
+            connection_limit=_CONNECTIONS, channel_timeout=60, cleanup_interval=5, outbuf_high_watermark=1 << 20,
+            max_request_body_size=1 << 50, max_request_header_size=HEAD_BYTES, clear_untrusted_proxy_headers=True,
+            log_socket_errors=False, channel_request_lookahead=0,
+        )
+        address = (own.family, own.type, own.proto, own.getsockname())
+        super().__init__(
+            app, self.channels, False, own, dispatcher=dispatcher, adj=adjustments, sockinfo=address, bind_socket=False
+        )
+        os.set_blocking(self.trigger.trigger, False)
+
+    def pull_trigger(self) -> None:
+        """Wake the loop. Never blocks, takes no lock, and does nothing once the loop is closed."""
+        if not self.trigger._closed:
+            try:
+                self.trigger.pull_trigger()
+            except BlockingIOError:
+                return  # full of wake-ups
+
+    def take(self, accepted: socket.socket, address: Any, data: bytes) -> None:
+        """A connection whose first request's head has come."""
+        if len(self.active_channels) >= _CONNECTIONS:
+            _answer_busy(accepted)
+            return
+        try:
+            self.set_socket_options(accepted)
+            channel = self.channel_class(self, accepted, address, self.adj, map=self.channels)
+        except OSError:  # gone meanwhile
+            accepted.close()
+            return
+        try:
+            channel.received(data)
+        except OSError:
+            channel.handle_close()
+
+    def maintenance(self, now: float) -> None:
+        """Waitress's time-outs count from the last byte; the head of a request has a time of its own."""
+        super().maintenance(now)
+        for channel in list(self.active_channels.values()):
+            request = channel.request
+            is_late = time.monotonic() - channel.head_since > self._head_seconds
+            if request is not None and not request.headers_finished and not channel.requests and is_late:
+                channel.will_close = True
+
+    def close_idle(self, idle_seconds: float) -> None:
+        """Close what has been idle for so long; a request may be on its way on a connection that just spoke."""
+        for channel in list(self.active_channels.values()):
+            if channel.is_idle and time.time() - channel.last_activity >= idle_seconds:
+                channel.will_close = True
+
+    def close(self) -> None:
+        for channel in list(self.active_channels.values()):
+            channel.handle_close()
+        super().close()
+
+
+def _answer_busy(accepted: socket.socket) -> None:
+    try:
+        accepted.send(problems.response(Busy(f"{_CONNECTIONS} connections are open.", "Call again in a few seconds.")))
+    except OSError:
+        pass
+    accepted.close()
+
+
+def _tune_process() -> None:
+    sys.setswitchinterval(_SWITCH_SECONDS)  # Python's 5 ms would be what a ping waits for each busy worker
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,43 @@
+"""What calls work with: the operations, the uploads and the lanes, passed in so that tests can pass others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+
+from agent.operations import health, history, kill, launch, logs, restart, rollback, status
+from agent.operations.agent import Agent
+from agent.operations.launch import LaunchCall
+from agent.store.logs import LogTar
+from agent.web.lanes import Lane
+from agent.web.spool import Uploads
+
+_Reply = Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The operations that handlers call."""
+
+    launch: Callable[[Agent, LaunchCall], Tuple[int, _Reply]] = launch.launch
+    kill: Callable[[Agent, str, Optional[float], bool, str], _Reply] = kill.kill
+    describe: Callable[[Agent, str], _Reply] = status.describe
+    describe_all: Callable[[Agent], _Reply] = status.describe_all
+    restart: Callable[[Agent, str, str], Tuple[int, _Reply]] = restart.restart
+    rollback: Callable[[Agent, str, Optional[str], str], Tuple[int, _Reply]] = rollback.rollback
+    history: Callable[[Agent, str], _Reply] = history.history
+    health: Callable[[Agent], Tuple[int, _Reply]] = health.health
+    tar: Callable[[Agent, str], LogTar] = logs.tar
+
+
+OPERATIONS = Operations()
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that a call may use."""
+
+    agent: Agent
+    operations: Operations
+    uploads: Uploads
+    lanes: Mapping[str, Lane]

@@ -1,0 +1,178 @@
+"""launch is one transaction: it ends with the new release ready, or with the old one untouched and the reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import artifact, processes
+from tests.support.agent import AgentHost
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("shape", artifact.ARCHIVES)
+def test_an_archive_of_any_shape(host: AgentHost, project: str, shape: str) -> None:
+    reply = host.launch_fixture(project, "hello", shape)
+    assert reply.status == 201, reply
+    host.wait_for_output(project, f"hello from {project} {reply.json['version']}\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("fixture", "shape"),
+    [
+        ("run_sh_only", "tar.gz"),
+        ("launch_sh_only", "tar.gz"),
+        ("procfile", "zip"),
+        ("single_script", "single"),
+        ("zipapp", "zipapp"),
+    ],
+)
+def test_an_entry_point_of_any_kind(host: AgentHost, project: str, fixture: str, shape: str) -> None:
+    reply = host.launch_fixture(project, fixture, shape)
+    assert reply.status == 201, reply
+    by = {"run_sh_only": "run.sh", "launch_sh_only": "launch.sh", "procfile": "Procfile"}.get(fixture, fixture)
+    assert host.wait_for_output(project, b"\n") == f"hello from {project} {reply.json['version']} by {by}\n".encode()
+
+
+def test_an_archive_with_everything_below_one_folder(host: AgentHost, project: str) -> None:
+    path = artifact.pack("hello", host.artifacts, folder="hello-1.0")
+    assert host.launch(project, path).status == 201
+    host.wait_for_output(project, b"hello from")
+
+
+@pytest.mark.parametrize("fixture", ["prints_signals", "slow_ready", "cron_like", "forks_children"])
+def test_a_program_that_lives_is_ready(host: AgentHost, project: str, fixture: str) -> None:
+    reply = host.launch_fixture(project, fixture)
+    assert reply.status == 201, reply
+    assert reply.json["state"] == "ready"
+    assert host.status(project)["state"] == "ready"
+
+
+def test_a_slow_start_is_captured_from_its_first_line(host: AgentHost, project: str) -> None:
+    host.launch_fixture(project, "slow_ready")
+    assert host.wait_for_output(project, b"\nready\n") == b"starting\nready\n"
+
+
+def test_the_reply_says_what_happened(host: AgentHost, project: str) -> None:
+    path = artifact.pack("hello", host.artifacts)
+    reply = host.launch(project, path, version="1.0")
+    assert reply.status == 201, reply
+    assert reply.headers["content-type"] == "application/json"
+    document = reply.json
+    steps = document.pop("steps")
+    pid = document.pop("pid")
+    assert document == {
+        "status": "LaunchSuccessful",
+        "project": project,
+        "version": "1.0",
+        "digest": artifact.digest(path),
+        "state": "ready",
+        "replaced": None,
+        "warnings": [],
+    }
+    assert [process.pid for process in host.project_processes(project)] == [pid]
+    assert steps
+    assert all(set(step) == {"name", "seconds"} and step["seconds"] >= 0 for step in steps)
+
+
+def test_what_the_manifest_can_not_do_yet_is_a_warning(host: AgentHost, project: str) -> None:
+    reply = host.launch_fixture(project, "hello", description="foreign", readiness={"tcp": "127.0.0.1:1"})
+    assert reply.status == 201, reply
+    assert any("description" in warning for warning in reply.json["warnings"])
+    assert any("readiness" in warning for warning in reply.json["warnings"])
+
+
+def test_the_version_is_the_call_s_then_the_manifest_s_then_the_digest_s(host: AgentHost, project: str) -> None:
+    path = artifact.pack("hello", host.artifacts, manifest={"version": "of-manifest"})
+    assert host.launch(project, path, version="of-call").json["version"] == "of-call"
+    path = artifact.pack("hello", host.artifacts, manifest={"version": "of-manifest", "env": {"A": "1"}})
+    assert host.launch(project, path).json["version"] == "of-manifest"
+    path = artifact.pack("hello", host.artifacts)
+    version = host.launch(project, path).json["version"]
+    assert artifact.digest(path).startswith(version)
+
+
+def test_the_same_again_changes_nothing(host: AgentHost, project: str) -> None:
+    path = artifact.pack("hello", host.artifacts)
+    first = host.launch(project, path, version="1")
+    again = host.launch(project, path, version="1")
+    assert (first.status, again.status) == (201, 200), again
+    assert again.json["status"] == "AlreadyRunning"
+    assert again.json["pid"] == first.json["pid"]
+    assert host.status(project)["pid"] == first.json["pid"]
+    assert host.staging() == []
+
+
+def test_the_same_version_with_other_bytes_is_refused(host: AgentHost, project: str) -> None:
+    pid = host.launch(project, artifact.pack("hello", host.artifacts), version="1").json["pid"]
+    refusal = host.launch(project, artifact.pack("run_sh_only", host.artifacts), version="1")
+    assert refusal.status == 409, refusal
+    assert refusal.headers["content-type"] == "application/problem+json"
+    assert "1" in refusal.json["detail"]
+    assert refusal.json["hint"]
+    assert host.status(project)["pid"] == pid
+    assert host.staging() == []
+
+
+def test_a_new_version_replaces_the_old(host: AgentHost, project: str) -> None:
+    host.launch(project, artifact.pack("forks_children", host.artifacts), version="1")
+    host.wait_for_output(project, b"level 3")
+    old = host.project_processes(project)
+    reply = host.launch(project, artifact.pack("hello", host.artifacts), version="2")
+    assert reply.status == 201, reply
+    assert reply.json["replaced"] == "1"
+    assert not any(map(processes.is_alive, old))
+    assert [process.pid for process in host.project_processes(project)] == [reply.json["pid"]]
+    host.wait_for_output(project, f"hello from {project} 2\n".encode())
+
+
+def test_a_program_that_fails_at_start(host: AgentHost, project: str) -> None:
+    refusal = host.launch_fixture(project, "fails_at_start")
+    assert refusal.status == 422, refusal
+    assert refusal.headers["content-type"] == "application/problem+json"
+    problem = refusal.json
+    assert problem["project"] == project
+    assert problem["step"]
+    assert problem["exit_cause"]["kind"] == "exited"
+    assert problem["exit_cause"]["code"] == 7
+    assert "the database is not there" in "\n".join(problem["log_tail"])
+    assert "7" in problem["detail"]
+    assert problem["hint"]
+    assert problem["running"] is None
+    assert host.project_processes(project) == []
+    assert host.staging() == []
+
+
+def test_a_failed_launch_leaves_the_old_version_running(host: AgentHost, project: str) -> None:
+    host.launch(project, artifact.pack("hello", host.artifacts), version="good")
+    refusal = host.launch(project, artifact.pack("fails_at_start", host.artifacts), version="bad")
+    assert refusal.status == 422, refusal
+    assert refusal.json["running"]["version"] == "good"
+    status = host.wait_for_state(project, "ready")
+    assert status["version"] == "good"
+    assert [process.pid for process in host.project_processes(project)] == [status["pid"]]
+
+
+def test_a_bad_artifact_does_not_even_stop_the_old_version(host: AgentHost, project: str) -> None:
+    pid = host.launch(project, artifact.pack("hello", host.artifacts), version="good").json["pid"]
+    assert host.launch(project, artifact.pack("no_entry_point", host.artifacts), version="bad").status == 422
+    assert host.status(project)["pid"] == pid
+    assert host.status(project)["version"] == "good"
+
+
+def test_a_leader_that_exits_first_takes_its_children_along(host: AgentHost, project: str) -> None:
+    refusal = host.launch_fixture(project, "leader_exits_first", stop={"grace_seconds": 0.2})
+    assert refusal.status == 422, refusal
+    assert refusal.json["exit_cause"]["code"] == 0
+    assert host.project_processes(project) == []
+
+
+def test_a_launch_after_a_kill_starts_it_again(host: AgentHost, project: str) -> None:
+    path = artifact.pack("hello", host.artifacts)
+    first = host.launch(project, path)
+    host.kill(project)
+    second = host.launch(project, path)
+    assert second.status == 201, second
+    assert second.json["status"] == "LaunchSuccessful"
+    assert second.json["version"] == first.json["version"]
+    assert [process.pid for process in host.project_processes(project)] == [second.json["pid"]]

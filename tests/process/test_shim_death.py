@@ -1,0 +1,78 @@
+"""kill -9 of a shim: the project runs on, its next shim adopts it, and a kill still leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from tests.support.wait import eventually
+
+NUMBERS = """
+import time, sys
+n = 0
+while True:
+    n += 1
+    sys.stdout.write("line %07d\\n" % n); sys.stdout.flush()
+    if n % 1000 == 0: time.sleep(0.001)
+"""
+
+DAEMON = """
+import os, signal, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("daemon", os.getpid(), flush=True)
+        time.sleep(1000)
+    os._exit(0)
+time.sleep(1000)
+"""
+
+
+def _kill_shim(shims: Any, project: str) -> None:
+    handle = shims.handle(project)
+    os.kill(handle.record().shim["pid"], signal.SIGKILL)
+    eventually(lambda: not handle.is_alive, message="the lock is free")
+
+
+def test_the_same_child_runs_on_under_a_new_shim(shims: Any) -> None:
+    before = shims.run("numbers", "import time; time.sleep(1000)")
+    _kill_shim(shims, "numbers")
+    shims.handle("numbers").see_to_it()
+    after = shims.handle("numbers").wait(lambda r: r.shim != before.shim and r.adopted, 10)
+    assert after is not None and (after.pid, after.start_time) == (before.pid, before.start_time)
+
+
+def test_no_line_is_lost_or_repeated_over_twenty_deaths(shims: Any) -> None:
+    shims.run("numbers", NUMBERS)
+    handle = shims.handle("numbers")
+    for _ in range(20):
+        shim = handle.record().shim
+        size = len(shims.output("numbers"))
+        _kill_shim(shims, "numbers")
+        handle.see_to_it()
+        assert handle.wait(lambda r, shim=shim: r.shim != shim, 10)
+        eventually(lambda size=size: len(shims.output("numbers")) > size, message="output goes on")
+    shims.down("numbers")
+    lines = shims.output("numbers").splitlines()
+    assert lines == [b"line %07d" % n for n in range(1, len(lines) + 1)]
+
+
+def test_a_kill_after_an_adoption_finds_the_escapee(shims: Any) -> None:
+    shims.run("daemon", DAEMON)
+    output = shims.await_output("daemon", b"\n")
+    _kill_shim(shims, "daemon")
+    record = shims.down("daemon")
+    assert int(output.split()[1]) in [entry["pid"] for entry in record.killed]
+    assert shims.leftovers() == []
+
+
+def test_the_exit_code_is_known_after_an_adoption(shims: Any) -> None:
+    shims.run("code", "import sys, time, os\nwhile not os.path.exists('go'): time.sleep(0.01)\nsys.exit(42)")
+    _kill_shim(shims, "code")
+    shims.handle("code").see_to_it()
+    assert shims.handle("code").wait(lambda r: r.adopted, 10)
+    open(shims.store.project("code").release("1") + "/go", "w").close()
+    record = shims.handle("code").wait(lambda r: r.exits, 10)
+    assert record is not None and record.exits[-1]["exit_cause"]["code"] == 42

@@ -1,0 +1,339 @@
+"""The tar reader: ordinary archives become what they hold, hostile ones a reason and nothing outside."""
+
+from __future__ import annotations
+
+import bz2
+import dataclasses
+import gzip
+import io
+import lzma
+import os
+import random
+import tarfile
+from pathlib import Path
+from typing import Any, Callable, Dict, Tuple
+
+import pytest
+
+from agent.errors import ArtifactFault, StorageFull
+from agent.store import tarball
+from agent.store.limits import DEFAULT, Limits
+from tests.support.tarblocks import END, GNU, V7, header, member, pax
+
+
+def folder(name: bytes) -> bytes:
+    return member(name, b"5", mode=b"0000755\0")
+
+
+def symlink(name: bytes, target: bytes) -> bytes:
+    return member(name, b"2", link=target)
+
+
+def hard_link(name: bytes, target: bytes) -> bytes:
+    return member(name, b"1", link=target)
+
+
+A = member(b"a", content=b"hello")
+
+#: What the archive holds → what the refusal says.
+HOSTILE: Dict[str, Tuple[bytes, str]] = {
+    # names
+    "absolute name": (member(b"/etc/passwd", content=b"x") + END, "'/etc/passwd' has an absolute name"),
+    "name with ..": (A + member(b"../out", content=b"x") + END, "'../out' has '..'"),
+    "name with .. inside": (A + member(b"b/../../out", content=b"x") + END, "has '..'"),
+    "name with a backslash": (A + member(b"..\\out") + END, "backslash"),
+    "name with a newline": (A + member(b"a\nb") + END, "control character"),
+    "name in Latin-1": (A + member(b"\xe9") + END, "not UTF-8"),
+    "empty name": (A + member(b"") + END, "top and yet a file"),
+    "file called .": (A + member(b".") + END, "top and yet a file"),
+    "part of 256 bytes": (A + pax((b"path", b"x" * 256)) + member(b"b") + END, "longer than 255"),
+    "name of 1025 bytes": (A + pax((b"path", b"xyz/" * 256 + b"ab")) + member(b"b") + END, "longer than 1024"),
+    "41 folders deep": (A + pax((b"path", b"d/" * 40 + b"f")) + member(b"b") + END, "more than 40 folders deep"),
+    "file with a folder's name": (A + member(b"b/", b"0") + END, "its name ends in '/'"),
+    # the tree
+    "the same file twice": (A + A + END, "'a' is there twice"),
+    "the same file spelled otherwise": (A + member(b".//a") + END, "'a' is there twice"),
+    "a folder where a file is": (A + folder(b"a/") + END, "'a' is a file and also a folder"),
+    "a member below a file": (A + member(b"a/b") + END, "'a' is a file and also a folder"),
+    "a file where a folder is": (member(b"a/b") + member(b"a") + END, "'a' is there twice"),
+    "no member": (END, "holds no file"),
+    "folders only": (folder(b"a/") + folder(b"b/") + END, "holds no file"),
+    # links
+    "symlink to an absolute path": (A + symlink(b"l", b"/etc/passwd") + END, "symlink to '/etc/passwd'"),
+    "symlink to nothing": (A + symlink(b"l", b"") + END, "symlink to ''"),
+    "symlink out": (A + symlink(b"l", b"../x") + END, "outside the release"),
+    "symlink out through a folder": (A + symlink(b"d/l", b"../../x") + END, "outside the release"),
+    "symlink out through another one": (
+        A + symlink(b"here", b".") + symlink(b"l", b"here/..") + END, "'l' is a symlink to 'here/..', outside"),
+    "symlink out through a later one": (
+        A + symlink(b"l", b"deep/../../..") + member(b"d/e/f") + symlink(b"deep", b"d/e") + END, "'l' is a symlink"),
+    "symlink chain out": (
+        A + member(b"d/x") + symlink(b"d/up", b"..") + symlink(b"l", b"d/up/d/up/d/up/..") + END, "outside"),
+    "symlink loop": (A + symlink(b"x", b"y") + symlink(b"y", b"x") + END, "in circles"),
+    "symlink to itself": (A + symlink(b"x", b"x/y") + END, "in circles"),
+    "member through a symlink": (A + symlink(b"l", b".") + member(b"l/x") + END, "'l' is a symlink and also a folder"),
+    "file over a symlink": (A + symlink(b"l", b"a") + member(b"l") + END, "'l' is there twice"),
+    "symlink out of the only folder": (
+        member(b"top/a") + symlink(b"top/l", b"../top/a") + END, "outside the release"),
+    "hard link to a symlink": (A + symlink(b"l", b"a") + hard_link(b"h", b"l") + END, "no earlier file"),
+    "hard link to a later file": (hard_link(b"h", b"a") + A + END, "no earlier file"),
+    "hard link to a folder": (A + folder(b"d") + hard_link(b"h", b"d") + END, "no earlier file"),
+    "hard link to a host's file": (A + hard_link(b"h", b"/etc/passwd") + END, "absolute"),
+    "hard link out": (A + hard_link(b"h", b"../a") + END, "'..'"),
+    # kinds
+    "character device": (A + member(b"null", b"3") + END, "is a character device"),
+    "block device": (A + member(b"sda", b"4") + END, "is a block device"),
+    "FIFO": (A + member(b"pipe", b"6") + END, "is a FIFO"),
+    "sparse file": (A + member(b"s", b"S", magic=GNU) + END, "is a sparse file"),
+    "pax sparse file": (A + pax((b"GNU.sparse.major", b"1")) + member(b"s") + END, "is a sparse file"),
+    "volume label": (A + member(b"v", b"V", magic=GNU) + END, "is a volume label"),
+    "unknown type": (A + member(b"q", b"q") + END, "unknown type"),
+    # numbers
+    "negative size": (A + header(b"n", size_field=b"\xff" * 12) + END, "negative"),
+    "absurd size": (A + header(b"n", size_field=b"\x80\x7f" + b"\xff" * 10) + END, "absurd"),
+    "size that is no octal number": (A + header(b"n", size_field=b"0000000009 \0") + END, "no octal number"),
+    "folder with data": (A + member(b"d/", b"5", b"data") + END, "has data"),
+    "symlink with data": (A + member(b"l", b"2", b"data", b"a") + END, "has data"),
+    "old file type, long name of a folder, data": (
+        A + member(b"././@LongLink", b"L", b"dir/\0", magic=GNU) + member(b"dir/", b"\0", b"data", magic=GNU) + END,
+        "has data"),
+    # structure
+    "damaged checksum": (A + member(b"b", checksum=b"000000\0 ") + END, "'b' has a damaged"),
+    "unknown magic": (A + member(b"b", magic=b"mytar\x0000") + END, "damaged or unknown tar header"),
+    "garbage after the first member": (A + b"\xa5" * 512 + END, "damaged"),
+    "cut in a header": (A + member(b"b")[:300], "cut short"),
+    "cut at a header": (A, "no end mark"),
+    "cut in content": (member(b"b", content=b"x" * 2000)[:1024], "cut short"),
+    "cut in padding": (member(b"b", content=b"x" * 513)[:1200], "cut short"),
+    "half an end mark": (A + bytes(512), "half an end mark"),
+    "data after one zero block": (A + bytes(512) + member(b"b"), "after its end mark"),
+    "data after the end": (A + END + member(b"b") + END, "after its end mark"),
+    "too much padding": (A + END + bytes(1 << 20), "padding"),
+    # extension headers
+    "pax record too long": (A + member(b"x", b"x", b"99 path=b\n") + member(b"b") + END, "damaged pax"),
+    "pax record too short": (A + member(b"x", b"x", b"5 path=b\n") + member(b"b") + END, "damaged pax"),
+    "pax record without =": (A + member(b"x", b"x", b"7 path\n") + member(b"b") + END, "damaged pax"),
+    "pax record of length 0": (A + member(b"x", b"x", b"0 \n") + member(b"b") + END, "damaged pax"),
+    "pax record, length with a zero": (A + member(b"x", b"x", b"010 path=b\n"[:11]) + member(b"b") + END, "damaged"),
+    "pax key twice": (A + pax((b"path", b"b"), (b"path", b"c")) + member(b"b") + END, "twice"),
+    "pax path empty": (A + pax((b"path", b"")) + member(b"b") + END, "empty"),
+    "pax path with NUL": (A + pax((b"path", b"b\0c")) + member(b"b") + END, "NUL"),
+    "pax names not UTF-8": (A + pax((b"hdrcharset", b"BINARY")) + member(b"b") + END, "not UTF-8"),
+    "pax size against the header's": (A + pax((b"size", b"5")) + member(b"b", content=b"123") + END, "one size"),
+    "pax size no number": (A + pax((b"size", b"-5")) + member(b"b") + END, "no number"),
+    "pax size hides a member": (A + pax((b"size", b"512")) + folder(b"d") + END, "has data"),
+    "pax without a member": (A + pax((b"path", b"b")) + END, "belongs to no member"),
+    "two pax headers": (A + pax((b"path", b"b")) + pax((b"path", b"c")) + member(b"b") + END, "two extension"),
+    "two empty pax headers": (A + pax() + pax() + member(b"b") + END, "two extension"),
+    "global pax header with a path": (pax((b"path", b"b"), kind=b"g") + A + END, "global pax"),
+    "huge pax header": (A + pax((b"comment", b"x" * (64 << 10))) + member(b"b") + END, "more than 65536 bytes"),
+    "long name twice": (A + member(b"L", b"L", b"b\0") * 2 + member(b"b") + END, "two extension"),
+    "long name and pax path": (A + member(b"L", b"L", b"b\0") + pax((b"path", b"c")) + member(b"b") + END, "twice"),
+    "long name with NUL": (A + member(b"L", b"L", b"b\0c\0") + member(b"b") + END, "NUL"),
+    "long name empty": (A + member(b"L", b"L", b"\0") + member(b"b") + END, "empty"),
+}
+
+
+def extract(data: bytes, directory: Path, limits: Limits = DEFAULT) -> Dict[str, Any]:
+    """Unpack below a directory of its own and say what is there: path → bytes, None (folder) or link target."""
+    target = directory / "release"
+    target.mkdir()
+    tarball.extract(io.BytesIO(data), str(target), limits)
+    return tree_of(target)
+
+
+def tree_of(root: Path) -> Dict[str, Any]:
+    found: Dict[str, Any] = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        found[name] = os.readlink(path) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_archive_is_refused_with_its_reason(case: str, tmp_path: Path) -> None:
+    data, reason = HOSTILE[case]
+    (tmp_path / "a").write_bytes(b"outside")
+    with pytest.raises(ArtifactFault) as refused:
+        extract(data, tmp_path)
+    assert reason in refused.value.detail
+    assert refused.value.hint
+    assert sorted(os.listdir(tmp_path)) == ["a", "release"]
+    assert (tmp_path / "a").read_bytes() == b"outside"
+    assert (tmp_path / "a").stat().st_nlink == 1
+
+
+#: Unusual, but sound: what the archive holds → what comes out.
+ORDINARY: Dict[str, Tuple[bytes, Dict[str, Any]]] = {
+    "v7": (member(b"a", b"\0", b"1", magic=V7) + member(b"d/", b"\0", magic=V7) + END, {"a": b"1", "d": None}),
+    "old GNU": (member(b"a", b"0", b"1", magic=GNU) + END, {"a": b"1"}),
+    "ustar prefix": (A + member(b"f", prefix=b"long/prefix", content=b"1") + END,
+                     {"a": b"hello", "long": None, "long/prefix": None, "long/prefix/f": b"1"}),
+    "GNU header's other fields are no prefix": (A + member(b"f", magic=GNU, prefix=b"atime") + END,
+                                                {"a": b"hello", "f": b""}),
+    "folders named again": (folder(b"./") + folder(b"d/") + A + folder(b"./d") + folder(b".") + END,
+                            {"a": b"hello", "d": None}),
+    "folders not named": (A + member(b"x/y/z") + END, {"a": b"hello", "x": None, "x/y": None, "x/y/z": b""}),
+    "base-256 size": (A + header(b"b", size_field=b"\x80" + bytes(10) + b"\1") + b"!" + bytes(511) + END,
+                      {"a": b"hello", "b": b"!"}),
+    "size with spaces": (header(b"a", size_field=b"          1 ") + b"!" + bytes(511) + END, {"a": b"!"}),
+    "pax times, owners and attributes": (
+        pax((b"mtime", b"1.5"), (b"atime", b"-1"), (b"ctime", b"2"), (b"uid", b"0"), (b"SCHILY.xattr.user.a", b"\0"),
+            (b"LIBARCHIVE.creationtime", b"1")) + A + END, {"a": b"hello"}),
+    "pax size that agrees": (pax((b"size", b"5")) + A + END, {"a": b"hello"}),
+    "pax size alone": (pax((b"size", b"1")) + header(b"a") + b"!" + bytes(511) + END, {"a": b"!"}),
+    "git's comment": (pax((b"comment", b"c0ffee"), kind=b"g") + A + END, {"a": b"hello"}),
+    "GNU long name and link": (
+        A + member(b"K", b"K", b"a\0", magic=GNU) + member(b"L", b"L", b"n" * 120 + b"\0", magic=GNU)
+        + member(b"n" * 100, b"2", link=b"wrong", magic=GNU) + END, {"a": b"hello", "n" * 120: "a"}),
+    "hard link": (A + hard_link(b"h", b"./a") + END, {"a": b"hello", "h": b"hello"}),
+    "hard link to a hard link": (A + hard_link(b"h", b"a") + hard_link(b"i", b"h") + END,
+                                 {"a": b"hello", "h": b"hello", "i": b"hello"}),
+    "symlinks inside": (
+        A + symlink(b"d/up", b"../a") + symlink(b"later", b"d/x") + symlink(b"here", b".")
+        + symlink(b"e", b"here/d") + END,
+        {"a": b"hello", "d": None, "d/up": "../a", "later": "d/x", "here": ".", "e": "here/d"}),
+    "names that differ in case": (A + member(b"A") + END, {"a": b"hello", "A": b""}),
+    "UTF-8": (member("é".encode()) + END, {"é": b""}),
+    "one folder": (folder(b"top/") + member(b"top/a") + member(b"top/d/b") + END, {"a": b"", "d": None, "d/b": b""}),
+    "one folder, not named": (member(b"./top/a") + END, {"a": b""}),
+    "one folder with its own name in it": (
+        member(b"top/top/x") + member(b"top/.top-0") + END, {"top": None, "top/x": b"", ".top-0": b""}),
+    "one folder with links": (
+        member(b"top/a") + symlink(b"top/d/l", b"../a") + hard_link(b"top/h", b"top/a") + END,
+        {"a": b"", "d": None, "d/l": "../a", "h": b""}),
+    "one folder in one folder": (member(b"top/in/a") + END, {"in": None, "in/a": b""}),
+    "one folder beside a file": (member(b"top/a") + A + END, {"top": None, "top/a": b"", "a": b"hello"}),
+    "one folder beside a symlink": (member(b"top/a") + symlink(b"l", b"top") + END,
+                                    {"top": None, "top/a": b"", "l": "top"}),
+    "padding to a record": (A + END + bytes(10240), {"a": b"hello"}),
+}
+
+
+@pytest.mark.parametrize("case", ORDINARY)
+def test_an_unusual_but_sound_archive_is_unpacked(case: str, tmp_path: Path) -> None:
+    data, expected = ORDINARY[case]
+    assert extract(data, tmp_path) == expected
+
+
+def test_modes_are_two_whatever_the_archive_and_the_umask_say(tmp_path: Path) -> None:
+    data = member(b"setuid", mode=b"0006755\0") + member(b"read", mode=b"0000444\0") + folder(b"d/") + END
+    before = os.umask(0o077)
+    try:
+        extract(data, tmp_path)
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o7777) for path in (tmp_path / "release").iterdir()}
+    assert modes == {"setuid": "0o755", "read": "0o644", "d": "0o755"}
+
+
+@pytest.mark.parametrize("variant", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_what_tarfile_writes_is_unpacked(variant: int, tmp_path: Path) -> None:
+    deep = "/".join(["folder"] * 20)
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=variant) as archive:
+        for name, kind, link in (
+            ("run.sh", tarfile.REGTYPE, ""), (f"{deep}/ü", tarfile.REGTYPE, ""), ("l", tarfile.SYMTYPE, "run.sh"),
+            ("h", tarfile.LNKTYPE, "run.sh"), ("empty", tarfile.DIRTYPE, ""),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.mtime = kind, link, 1.5 if variant == tarfile.PAX_FORMAT else 1
+            info.size = 3 if kind == tarfile.REGTYPE else 0
+            archive.addfile(info, io.BytesIO(b"abc"))
+    found = extract(stream.getvalue(), tmp_path)
+    assert found["run.sh"] == found["h"] == found[f"{deep}/ü"] == b"abc"
+    assert (found["l"], found["empty"]) == ("run.sh", None)
+
+
+COMPRESSORS: Dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress,
+}
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_a_compressed_tar_is_unpacked(name: str, tmp_path: Path) -> None:
+    content = random.Random(0).randbytes(700_000)
+    data = COMPRESSORS[name](member(b"a", content=content) + END)
+    assert extract(data, tmp_path) == {"a": content}
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data[:-1], "cut short"),
+        (lambda data: data[: len(data) // 2], "cut short"),
+        (lambda data: data + b"x", "bytes after its"),
+        (lambda data: data + data, "bytes after its"),
+        (lambda data: data[:14] + bytes(4) + data[18:], "damaged"),
+    ],
+)
+def test_a_damaged_compressed_tar_is_refused(
+    name: str, damage: Callable[[bytes], bytes], reason: str, tmp_path: Path
+) -> None:
+    data = COMPRESSORS[name](member(b"a", content=random.Random(0).randbytes(5000)) + END)
+    with pytest.raises(ArtifactFault, match=reason):
+        extract(damage(data), tmp_path)
+
+
+def test_zstd_is_unpacked_or_said_to_be_out_of_reach(tmp_path: Path) -> None:
+    try:
+        from compression import zstd  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        with pytest.raises(ArtifactFault, match="this host's Python has no zstd"):
+            extract(b"\x28\xb5\x2f\xfd" + A, tmp_path)
+    else:
+        assert extract(zstd.compress(A + END), tmp_path) == {"a": b"hello"}
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_a_bomb_is_refused_by_its_ratio(name: str, tmp_path: Path) -> None:
+    limits = dataclasses.replace(DEFAULT, ratio_free_bytes=1 << 20)
+    data = COMPRESSORS[name](member(b"a", content=bytes(4 << 20)) + END)
+    with pytest.raises(ArtifactFault, match="more than 250 times its size"):
+        extract(data, tmp_path, limits)
+
+
+def test_xz_that_needs_too_much_memory_is_refused(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 256 << 20}]
+    data = lzma.compress(A + END, filters=filters)
+    with pytest.raises(ArtifactFault, match="Memory usage limit"):
+        extract(data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "data", "reason"),
+    [
+        ({"entries": 2}, A + member(b"b") + member(b"c") + END, "more than 2 entries"),
+        ({"entries": 3}, A + member(b"b/c/d/e") + END, "more than 3 entries"),
+        ({"entries": 3}, A + folder(b".") * 4 + END, "more than 3 entries"),
+        ({"entries": 1}, pax((b"comment", b"x"), kind=b"g") * 9 + A + END, "more than 3 headers"),
+        ({"member_bytes": 4}, A + END, "'a' is larger than 4 bytes"),
+        ({"total_bytes": 9}, A + member(b"b", content=b"hello") + END, "more than 9 bytes"),
+        ({"seconds": -1.0}, A + END, "not unpacked within"),
+        ({"entries": 5, "depth": 2}, A + b"".join(symlink(b"%d" % n, b"././././.") for n in range(3)) + END, "circles"),
+    ],
+)
+def test_limits_are_kept(change: Dict[str, Any], data: bytes, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactFault, match=reason):
+        extract(data, tmp_path, dataclasses.replace(DEFAULT, **change))
+
+
+def test_the_reserve_of_the_disk_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(StorageFull, match="Unpacking needs 5 bytes more"):
+        extract(A + END, tmp_path, dataclasses.replace(DEFAULT, reserve_bytes=1 << 60))
+
+
+def test_many_folders_do_not_use_up_the_descriptors(tmp_path: Path) -> None:
+    members = b"".join(member(b"d%d/e/f" % n) + symlink(b"d%d/l" % n, b"e") for n in range(300))
+    before = len(os.listdir("/proc/self/fd"))
+    assert len(extract(members + END, tmp_path)) == 300 * 4
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_nothing_is_written_over_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "a").write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        tarball.extract(io.BytesIO(A + END), str(tmp_path / "release"))
+    assert (tmp_path / "release" / "a").read_bytes() == b"mine"
