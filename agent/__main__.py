@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import List, Optional, Sequence, Tuple
+from typing import List, NoReturn, Optional, Sequence, Tuple
 
 from agent.errors import AgentError
 
@@ -49,7 +49,7 @@ def dispatch(words: List[str]) -> int:
 
         return web.main(rest)
     if verb in (None, "serve") and not {"-h", "--help"} & set(words):
-        return _serve(rest)
+        _serve(rest)
     from agent.cli import main as cli
 
     return cli.run(verb or "help", rest)
@@ -79,14 +79,13 @@ def explain(error: AgentError) -> str:
     return text
 
 
-def _serve(words: List[str]) -> int:
+def _serve(words: List[str]) -> NoReturn:
     from agent.config import parse_serve
 
     config = parse_serve(words, os.environ)
     from agent.operations.bootstrap import bootstrap
 
     bootstrap(config)
-    return 0
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Client:
             call["version"] = version
         return self._json("POST", "/project", _json_body(call), WORK_SECONDS)
 
-    def logs(self, project: str) -> "Download":
+    def logs(self, project: str) -> Download:
         """The project's logs as a tar, to be read while it arrives."""
         return Download(self._open("GET", _path(project) + "/logs"), self._exchange)
 
@@ -90,7 +90,7 @@ class Client:
 
     def restart(self, project: str) -> Json:
         """End the run and start the same release again."""
-        return self._json("POST", _path(project) + "/restart", _json_body({}), WORK_SECONDS)
+        return self._json("POST", _path(project) + "/restart", None, WORK_SECONDS)
 
     def rollback(self, project: str, version: Optional[str] = None) -> Json:
         """Launch an older release that is still on the host; by default the one before."""
@@ -156,7 +156,7 @@ class Download:
         self.size_bytes = int(length) if length and length.isdigit() else None
         self.received_bytes = 0
 
-    def __enter__(self) -> "Download":
+    def __enter__(self) -> Download:
         return self
 
     def __exit__(self, *_: object) -> None:

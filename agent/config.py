@@ -61,7 +61,7 @@ class ServeConfig:
         return {"schema": SCHEMA, **own}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "ServeConfig":
+    def from_json(cls, document: Mapping[str, Any]) -> ServeConfig:
         """Read what any released version wrote; UsageError names the member that is wrong."""
         given = {}
         for name, metavar in OPTIONS.items():

@@ -110,6 +110,8 @@ class Exchange:
             connection.putheader("Content-Length", str(body.size_bytes))
             if body.size_bytes >= _EXPECT_BYTES:
                 connection.putheader("Expect", "100-continue")
+        elif method == "POST":
+            connection.putheader("Content-Length", "0")
         connection.endheaders()
 
 
@@ -138,7 +140,7 @@ def _connect_hint(error: BaseException) -> str:
     return "Check the address (--url), the network and any firewall between here and there."
 
 
-def _send_body(incoming: "_Incoming", body: Body, on_progress: Optional[Progress]) -> None:
+def _send_body(incoming: _Incoming, body: Body, on_progress: Optional[Progress]) -> None:
     """Send until all is sent or an answer comes. When sending fails, there may be an answer all the same."""
     if body.size_bytes >= _EXPECT_BYTES:
         incoming.has_answer(_EXPECT_SECONDS)

@@ -79,7 +79,7 @@ class ProgressLine:
         self._started = time.monotonic()
         self._drawn = 0.0
 
-    def __enter__(self) -> "ProgressLine":
+    def __enter__(self) -> ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -58,7 +58,7 @@ def version(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(args: argparse.Namespace, reply: "dict[str, object]") -> int:
+def _show(args: argparse.Namespace, reply: dict[str, object]) -> int:
     if args.json:
         print_json(reply)
     else:

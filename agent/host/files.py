@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional
 
+_READ_BYTES = 1 << 16
+
 
 @dataclass(frozen=True)
 class Space:
@@ -49,7 +51,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 def write_json(path: str, document: Dict[str, Any], durable: bool = True) -> None:
     """Replace `path` by the document, atomically."""
-    write_atomically(path, json.dumps(document, indent=1).encode() + b"\n", durable)
+    write_atomically(path, json.dumps(document).encode() + b"\n", durable)
 
 
 def read_bytes(path: str) -> Optional[bytes]:
@@ -58,8 +60,15 @@ def read_bytes(path: str) -> Optional[bytes]:
         fd = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    with open(fd, "rb") as file:
-        return file.read()
+    parts = []
+    try:
+        while True:
+            part = os.read(fd, _READ_BYTES)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+    finally:
+        os.close(fd)
 
 
 def read_json(path: str) -> Optional[Dict[str, Any]]:

@@ -9,12 +9,14 @@ from agent.host.files import read_bytes
 
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+#: Looked up once, at import: a forked shim shares these pages instead of making its own.
+_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = _libc.prctl
 
 
 def set_subreaper() -> None:
     """Escapees of this process's tree become its children instead of init's. OSError where the kernel refuses."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), "PR_SET_CHILD_SUBREAPER")
 
@@ -24,7 +26,7 @@ def set_title(title: str) -> None:
 
     A forked shim would otherwise show its parent's command line (proc(5): arg_start, arg_end are fields 48, 49 of stat).
     """
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, title.encode()[:15], 0, 0, 0)
+    _prctl(_PR_SET_NAME, title.encode()[:15], 0, 0, 0)
     fields = (read_bytes("/proc/self/stat") or b"").rpartition(b")")[2].split()
     begin, end = int(fields[45]), int(fields[46])
     if 0 < begin < end:

@@ -68,7 +68,8 @@ def check_url(url: str) -> None:
         usable = False
     if not usable or not url.isascii() or not url.isprintable() or " " in url:
         raise MalformedRequest(
-            f"artifact_url: {url[:200]!r} can't be fetched.", "Send an http:// or https:// URL without user and password."
+            f"artifact_url: {url[:200]!r} can't be fetched.",
+            "Send an http:// or https:// URL without user and password.",
         )
 
 
@@ -78,12 +79,13 @@ def check_digest(expected: str, actual: str) -> None:
         raise ArtifactFault(
             f"sha256: the artifact's digest is {actual}, not {expected}.",
             "The bytes changed on the way, or another artifact was meant; send the digest of these bytes.",
-            step="digest", digest=actual,
+            step="digest",
+            digest=actual,
         )
 
 
 def _fetch(
-    url: str, path: str, limit_bytes: int, timeout: float, watchdog: "_Watchdog", require_space: Callable[[int], None]
+    url: str, path: str, limit_bytes: int, timeout: float, watchdog: _Watchdog, require_space: Callable[[int], None]
 ) -> Tuple[str, int]:
     with _follow(url, timeout, watchdog) as response:
         length = _announced(url, response)
@@ -96,8 +98,8 @@ def _fetch(
     return digest, size
 
 
-def _follow(url: str, timeout: float, watchdog: "_Watchdog") -> Any:
-    """The response after at most REDIRECTS redirects. (urllib's own handler reads a redirect's whole body into memory.)"""
+def _follow(url: str, timeout: float, watchdog: _Watchdog) -> Any:
+    """The response after at most REDIRECTS redirects. (urllib's own handler reads their bodies into memory.)"""
     opener, target = _opener(watchdog), url
     for _ in range(REDIRECTS + 1):
         request = url_request.Request(target, headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"})
@@ -121,7 +123,7 @@ def _redirected(url: str, base: str, location: str) -> str:
     return target
 
 
-def _receive(response: Any, url: str, path: str, limit_bytes: int, watchdog: "_Watchdog") -> Tuple[str, int]:
+def _receive(response: Any, url: str, path: str, limit_bytes: int, watchdog: _Watchdog) -> Tuple[str, int]:
     digest, size = hashlib.sha256(), 0
     fd = _on_disk(os.open, path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -174,7 +176,7 @@ class _Watchdog:
         self._timer = threading.Timer(deadline_seconds, self._cut)
         self._timer.daemon = True
 
-    def __enter__(self) -> "_Watchdog":
+    def __enter__(self) -> _Watchdog:
         self._timer.start()
         return self
 
@@ -207,7 +209,10 @@ class _Watchdog:
 def _opener(watchdog: _Watchdog) -> url_request.OpenerDirector:
     opener = url_request.OpenerDirector()
     handlers: Tuple[url_request.BaseHandler, ...] = (
-        _Plain(watchdog), _Tls(watchdog), url_request.HTTPDefaultErrorHandler(), url_request.HTTPErrorProcessor(),
+        _Plain(watchdog),
+        _Tls(watchdog),
+        url_request.HTTPDefaultErrorHandler(),
+        url_request.HTTPErrorProcessor(),
     )
     for handler in handlers:
         opener.add_handler(handler)
@@ -277,5 +282,6 @@ def _too_large(url: str, size: str, limit_bytes: int) -> TooLarge:
     return TooLarge(
         f"artifact_url: {url[:200]} has {size}; at most {limit_bytes} bytes are taken.",
         "Make the artifact smaller, or let the project fetch what is large by itself.",
-        step="download", limit_bytes=limit_bytes,
+        step="download",
+        limit_bytes=limit_bytes,
     )

@@ -115,7 +115,8 @@ class LogTar:
 
 
 def header(name: str, size: int, modified: int) -> bytes:
-    """The tar header of a regular file (tar(5): ustar; GNU 'L' record for a name over 100 bytes, base 256 over 8 GiB)."""
+    """The tar header of a regular file (tar(5)): ustar, with GNU's 'L' record for a name over 100 bytes and base 256
+    for a size over 8 GiB."""
     encoded = name.encode("utf-8", "surrogateescape")
     head = b""
     if len(encoded) > 100:
@@ -127,8 +128,16 @@ def header(name: str, size: int, modified: int) -> bytes:
 def _header(name: bytes, size: int, modified: int, kind: bytes) -> bytes:
     octal = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
     fields = [
-        name.ljust(100, b"\0"), b"0000644\0", b"0000000\0", b"0000000\0", octal, b"%011o\0" % max(0, modified),
-        b" " * 8, kind, bytes(100), b"ustar  \0",
+        name.ljust(100, b"\0"),
+        b"0000644\0",
+        b"0000000\0",
+        b"0000000\0",
+        octal,
+        b"%011o\0" % max(0, modified),
+        b" " * 8,
+        kind,
+        bytes(100),
+        b"ustar  \0",
     ]
     block = b"".join(fields).ljust(_BLOCK, b"\0")
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]

@@ -217,10 +217,18 @@ def _parse_extra(data: bytes, name: bytes) -> Dict[int, bytes]:
 
 
 def _widen(extra: Dict[int, bytes], values: Tuple[int, ...], name: bytes) -> Tuple[int, ...]:
-    """The values with those that are all ones replaced by the zip64 field's, which must hold just them, in order."""
-    wide = extra.get(_ZIP64)
+    """The values with those that are all ones replaced by the zip64 field's, which holds just them, in order.
+
+    Python 3.9 writes the others, too, where nobody needed the field; they have to say the same.
+    """
+    wide = extra.get(_ZIP64, b"")
+    found = struct.unpack(f"<{len(wide) // 8}Q", wide[: len(wide) // 8 * 8])
     needed = sum(value == _MANY32 for value in values)
-    if len(wide or b"") != 8 * needed:
-        raise refusal(name, "has a zip64 field that holds more or less than it should")
-    replacements = iter(struct.unpack(f"<{needed}Q", wide or b""))
-    return tuple(next(replacements) if value == _MANY32 else value for value in values)
+    if len(wide) == 8 * needed:
+        replacements = iter(found)
+        return tuple(next(replacements) if value == _MANY32 else value for value in values)
+    rest = values[len(found) :]
+    agree = all(value in (_MANY32, long) for value, long in zip(values, found))
+    if len(wide) % 8 or len(found) > len(values) or _MANY32 in rest or not agree:
+        raise refusal(name, "has a zip64 field that says something else than its header")
+    return (*found, *rest)

@@ -216,7 +216,9 @@ class Front(threading.Thread):
             if now < connection.deadline:
                 continue
             if connection.data:
-                self._refuse(fd, problems.RequestTimeout(f"The request's head was not complete in {self._head_seconds:g} s."))
+                self._refuse(
+                    fd, problems.RequestTimeout(f"The request's head was not complete in {self._head_seconds:g} s.")
+                )
             else:
                 self._release(fd).socket.close()
 

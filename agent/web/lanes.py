@@ -22,7 +22,8 @@ class Lane:
         if self._active >= self._limit:
             raise Busy(
                 f"{self._limit} calls of this kind ({self._name}) are under way, which is the limit.",
-                "Call again in a few seconds.", retry_after_seconds=5,
+                "Call again in a few seconds.",
+                retry_after_seconds=5,
             )
 
     def __enter__(self) -> None:

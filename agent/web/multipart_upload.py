@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, Optional
 
 from multipart import MultipartError, ParserLimitReached, PushMultipartParser, StrictParserError, parse_options_header
 
@@ -59,7 +59,7 @@ class MultipartUpload:
         except (MultipartError, AssertionError) as error:
             raise _malformed(error) from error
 
-    def _take(self, event: Union[bytearray, None, object]) -> None:
+    def _take(self, event: object) -> None:
         if event is None:
             self._end()
         elif isinstance(event, bytearray):
@@ -103,10 +103,10 @@ class MultipartUpload:
     def __bool__(self) -> bool:
         return True
 
-    def getbuf(self) -> "MultipartUpload":
+    def getbuf(self) -> MultipartUpload:
         return self
 
-    def getfile(self) -> "MultipartUpload":
+    def getfile(self) -> MultipartUpload:
         return self
 
     def finish(self) -> Upload:
@@ -126,5 +126,6 @@ class MultipartUpload:
 
 def _malformed(error: Exception) -> MalformedRequest:
     return MalformedRequest(
-        f"multipart: the body is not valid multipart/form-data ({error}).", "Let the HTTP client build the body (curl -F)."
+        f"multipart: the body is not valid multipart/form-data ({error}).",
+        "Let the HTTP client build the body (curl -F).",
     )

@@ -71,7 +71,10 @@ def response(error: AgentError) -> bytes:
     """A whole HTTP/1.1 response that ends its connection, for where there is no server yet."""
     status, headers, body = render(error)
     headers += [
-        ("Content-Length", str(len(body))), ("Connection", "close"), ("Date", formatdate(usegmt=True)), ("Server", SERVER),
+        ("Content-Length", str(len(body))),
+        ("Connection", "close"),
+        ("Date", formatdate(usegmt=True)),
+        ("Server", SERVER),
     ]
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
     return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode("latin-1", "replace") + body
@@ -112,7 +115,9 @@ def from_server(status: int, reason: str) -> AgentError:
     if status == 431:
         return HeadTooLarge("The request's head is larger than 64 KiB.")
     if status == 501:
-        return EncodingNotImplemented(reason, "Send the body with a Content-Length, or with Transfer-Encoding: chunked.")
+        return EncodingNotImplemented(
+            reason, "Send the body with a Content-Length, or with Transfer-Encoding: chunked."
+        )
     if 400 <= status < 500:
         return MalformedRequest(f"The request is not valid HTTP: {reason}.")
     return AgentError("The request failed inside the agent.", "The reason is in the logs of project ant-host-agent.")

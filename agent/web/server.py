@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import resource
@@ -82,7 +83,9 @@ class Server:
         try:
             while not self._is_done():
                 self._take_accepted()
-                wasyncore.loop(timeout=0.05 if self._is_draining else 1.0, use_poll=True, map=self._loop.channels, count=1)
+                wasyncore.loop(
+                    timeout=0.05 if self._is_draining else 1.0, use_poll=True, map=self._loop.channels, count=1
+                )
         finally:
             self._front.stop()
             self._front.join()
@@ -131,10 +134,20 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
         self._head_seconds = settings.head_seconds
         own = listener.dup()  # Waitress wants a socket to ask for its address, and closes it
         adjustments = Adjustments(
-            sockets=[own], ident=problems.SERVER, threads=settings.threads, asyncore_use_poll=True, recv_bytes=1 << 18,
-            connection_limit=_CONNECTIONS, channel_timeout=60, cleanup_interval=5, outbuf_high_watermark=1 << 20,
-            max_request_body_size=1 << 50, max_request_header_size=HEAD_BYTES, clear_untrusted_proxy_headers=True,
-            log_socket_errors=False, channel_request_lookahead=0,
+            sockets=[own],
+            ident=problems.SERVER,
+            threads=settings.threads,
+            asyncore_use_poll=True,
+            recv_bytes=1 << 18,
+            connection_limit=_CONNECTIONS,
+            channel_timeout=60,
+            cleanup_interval=5,
+            outbuf_high_watermark=1 << 20,
+            max_request_body_size=1 << 50,
+            max_request_header_size=HEAD_BYTES,
+            clear_untrusted_proxy_headers=True,
+            log_socket_errors=False,
+            channel_request_lookahead=0,
         )
         address = (own.family, own.type, own.proto, own.getsockname())
         super().__init__(
@@ -188,11 +201,8 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
 
 
 def _answer_busy(accepted: socket.socket) -> None:
-    try:
+    with accepted, contextlib.suppress(OSError):
         accepted.send(problems.response(Busy(f"{_CONNECTIONS} connections are open.", "Call again in a few seconds.")))
-    except OSError:
-        pass
-    accepted.close()
 
 
 def _tune_process() -> None:

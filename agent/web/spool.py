@@ -42,7 +42,7 @@ class Body:
     def __len__(self) -> int:
         return len(self._data)
 
-    def getbuf(self) -> "Body":
+    def getbuf(self) -> Body:
         return self
 
     def getfile(self) -> io.BytesIO:
@@ -88,7 +88,8 @@ class Uploads:
                 f"The store's disk has {space.free_bytes} bytes free; this call needs {needed} "
                 f"(the artifact twice, other uploads and a reserve of {reserve_bytes(space)}).",
                 "Free space on the host: purge projects that are not needed, or lower keep_releases.",
-                free_bytes=space.free_bytes, needed_bytes=needed,
+                free_bytes=space.free_bytes,
+                needed_bytes=needed,
             )
         # some file systems (btrfs) count no inodes and say 0
         if 0 < space.free_inodes < _MINIMUM_INODES:
@@ -99,19 +100,20 @@ class Uploads:
     def _existing(self) -> str:
         return self.store.staging if os.path.isdir(self.store.staging) else self.store.root
 
-    def open(self, expected_bytes: Optional[int]) -> "Spool":
+    def open(self, expected_bytes: Optional[int]) -> Spool:
         """A new spool in a free slot; Busy when there is none."""
         with self._lock:
             if len(self._active) >= self._slots:
                 raise Busy(
-                    f"{self._slots} uploads are under way, which is the limit.", "Call again in a few seconds.",
+                    f"{self._slots} uploads are under way, which is the limit.",
+                    "Call again in a few seconds.",
                     retry_after_seconds=5,
                 )
             spool = Spool(staging.new_path(self.store, ".upload"), self, expected_bytes)
             self._active.append(spool)
         return spool
 
-    def release(self, spool: "Spool") -> None:
+    def release(self, spool: Spool) -> None:
         """Free the spool's slot; a second call does nothing."""
         with self._lock:
             if spool in self._active:
@@ -143,7 +145,7 @@ class Spool:
         return max(0, SPACE_FACTOR * (self._expected_bytes or self.size_bytes) - self.size_bytes)
 
     def append(self, data: Union[bytes, bytearray, memoryview]) -> None:
-        """Write the bytes. TooLarge over the limit, StorageFull near the end of the disk, OSError from the disk itself."""
+        """Write the bytes. TooLarge over the limit, StorageFull near the disk's end, OSError from the disk itself."""
         if not self._open:
             raise ValueError("the spool is closed")  # its descriptor's number may be another file's by now
         size = self.size_bytes + len(data)
@@ -165,17 +167,19 @@ class Spool:
     def __bool__(self) -> bool:
         return True
 
-    def getbuf(self) -> "Spool":
+    def getbuf(self) -> Spool:
         return self
 
-    def getfile(self) -> "Spool":
+    def getfile(self) -> Spool:
         """What a handler finds as `wsgi.input`."""
         return self
 
     def finish(self) -> Upload:
         """Hand over the file with its digest. MalformedRequest when it is empty, OSError when it can't be read."""
         if not self.size_bytes:
-            raise MalformedRequest("artifact: it is empty.", "Send the artifact's bytes, as multipart or as the raw body.")
+            raise MalformedRequest(
+                "artifact: it is empty.", "Send the artifact's bytes, as multipart or as the raw body."
+            )
         if self._follower is None:
             digest = hashlib.sha256(os.pread(self._fd, self.size_bytes, 0)).hexdigest()
             os.close(self._fd)

@@ -26,6 +26,33 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 RAW = {**BEARER, "Content-Type": "application/octet-stream"}
 
 
+def head(method: str, path: str, **headers: str) -> bytes:
+    """A request's head."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode()
+
+
+def read_until_end(connection: socket.socket) -> bytes:
+    """Everything until the server ends its side."""
+    received = b""
+    while True:
+        data = connection.recv(65536)
+        if not data:
+            return received
+        received += data
+
+
+def problem(answer: Response, status: int) -> str:
+    """The detail of a problem document with this status."""
+    assert answer.status == status, answer
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.body.endswith(b"\n")
+    assert answer.json["status"] == status
+    assert answer.json["title"]
+    return f"{answer.json['detail']} {answer.json.get('hint', '')}"
+
+
 class Noted:
     """Stands in for agent.operations: notes every call, answers plainly, waits where a test says so."""
 
@@ -122,7 +149,9 @@ class Web:
         for end in (self.listener, self._ours, self._theirs):
             end.close()
 
-    def request(self, method: str, path: str, body: Body = None, headers: Optional[Mapping[str, str]] = None) -> Response:
+    def request(
+        self, method: str, path: str, body: Body = None, headers: Optional[Mapping[str, str]] = None
+    ) -> Response:
         return http.request(self.address, method, path, body, BEARER if headers is None else headers)
 
     def raw(self, sent: bytes, half_close: bool = False) -> Response:

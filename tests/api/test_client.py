@@ -34,14 +34,14 @@ Script = Callable[[socket.socket], None]
 class Scripted:
     """A listening socket; each connection is handled by the next script, in order."""
 
-    def __init__(self, scripts: "List[Script]") -> None:
+    def __init__(self, scripts: List[Script]) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = "http://127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.heads: List[bytes] = []
         self._thread = threading.Thread(target=self._run, args=(scripts,))
         self._thread.start()
 
-    def _run(self, scripts: "List[Script]") -> None:
+    def _run(self, scripts: List[Script]) -> None:
         with self._listener:
             for script in scripts:
                 connection, _ = self._listener.accept()
@@ -58,7 +58,7 @@ class Scripted:
 
 
 @contextmanager
-def serving(*scripts: Script) -> "Iterator[Scripted]":
+def serving(*scripts: Script) -> Iterator[Scripted]:
     server = Scripted(list(scripts))
     yield server
     server.join()
@@ -77,7 +77,7 @@ def says(data: bytes) -> Script:
     return lambda connection: connection.sendall(data)
 
 
-def takes(size: int, data: bytes, into: "List[bytes]") -> Script:
+def takes(size: int, data: bytes, into: List[bytes]) -> Script:
     """Says 100 Continue, takes the whole body, answers."""
 
     def script(connection: socket.socket) -> None:
@@ -236,7 +236,7 @@ def test_silence_is_no_lost_connection_and_is_not_repeated() -> None:
         (lambda c: c.status("web"), "GET /project/web HTTP", None),
         (lambda c: c.describe(), "GET /project HTTP", None),
         (lambda c: c.history("web"), "GET /project/web/history HTTP", None),
-        (lambda c: c.restart("web"), "POST /project/web/restart HTTP", {}),
+        (lambda c: c.restart("web"), "POST /project/web/restart HTTP", None),
         (lambda c: c.rollback("web"), "POST /project/web/rollback HTTP", {}),
         (lambda c: c.rollback("web", "1"), "POST /project/web/rollback HTTP", {"version": "1"}),
         (
@@ -245,7 +245,7 @@ def test_silence_is_no_lost_connection_and_is_not_repeated() -> None:
         ),
     ],
 )  # fmt: skip
-def test_each_method_is_one_call(call: "Callable[[Client], object]", line: str, body: object) -> None:
+def test_each_method_is_one_call(call: Callable[[Client], object], line: str, body: object) -> None:
     bodies: List[object] = []
 
     def script(connection: socket.socket) -> None:
@@ -267,7 +267,7 @@ def test_an_unwell_agent_is_an_answer() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [("502 Bad Gateway", Unreachable), ("409 Conflict", Conflict), ("500 X", AgentError)]
 )
-def test_what_a_proxy_says_becomes_the_nearest_kind(status: str, kind: "type[AgentError]") -> None:
+def test_what_a_proxy_says_becomes_the_nearest_kind(status: str, kind: type[AgentError]) -> None:
     page = f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>".encode()
     with serving(says(page)) as server, pytest.raises(kind, match=status):
         Client(server.url).describe()

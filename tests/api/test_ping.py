@@ -7,19 +7,10 @@ from typing import Callable, List
 
 import pytest
 
-from tests.api.conftest import BEARER, RAW, Web
+from tests.api.conftest import BEARER, RAW, Web, head, read_until_end
 from tests.support.wait import eventually
 
 GET = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-def read_until_end(connection: socket.socket) -> bytes:
-    received = b""
-    while True:
-        data = connection.recv(65536)
-        if not data:
-            return received
-        received += data
 
 
 def read_pongs(connection: socket.socket, count: int) -> bytes:
@@ -78,7 +69,7 @@ def test_other_calls_and_pings_are_answered_in_order_on_one_connection(web: Web)
 
 
 @pytest.mark.parametrize(
-    "head",
+    "sent",
     [
         b"POST /ping HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
         b"POST /ping HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
@@ -86,8 +77,8 @@ def test_other_calls_and_pings_are_answered_in_order_on_one_connection(web: Web)
         b"GET //ping HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-def test_unusual_pings_are_answered_by_the_route(web: Web, head: bytes) -> None:
-    answer = web.raw(head)
+def test_unusual_pings_are_answered_by_the_route(web: Web, sent: bytes) -> None:
+    answer = web.raw(sent)
     assert (answer.status, answer.body, answer.headers["content-type"]) == (200, b"pong", "text/plain")
 
 
@@ -115,9 +106,8 @@ def test_stuck_launches_do_not_matter(serve: Callable[..., Web]) -> None:
     web = serve(threads=10)
     web.noted.may_go.clear()
     stuck = [web.connect() for _ in range(2)]
-    head = "".join(f"{name}: {value}\r\n" for name, value in RAW.items())
     for connection in stuck:
-        connection.sendall(f"POST /project?project=web HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 3\r\n\r\nabc".encode())
+        connection.sendall(head("POST", "/project?project=web", **RAW, **{"Content-Length": "3"}) + b"abc")
     eventually(lambda: web.noted.launches == 2)
     refused = web.request("POST", "/project?project=web", b"abc", RAW)
     assert (refused.status, refused.headers["retry-after"]) == (503, "5")
@@ -169,8 +159,7 @@ def test_a_drained_server_leaves_its_queue_to_the_next(web: Web) -> None:
 def test_a_draining_server_finishes_what_is_in_flight(web: Web) -> None:
     web.noted.may_go.clear()
     with web.connect() as connection:
-        head = "".join(f"{name}: {value}\r\n" for name, value in RAW.items())
-        connection.sendall(f"POST /project?project=web HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 3\r\n\r\nabc".encode())
+        connection.sendall(head("POST", "/project?project=web", **RAW, **{"Content-Length": "3"}) + b"abc")
         eventually(lambda: web.noted.launches == 1)
         web.server.drain()
         assert web.thread.is_alive()

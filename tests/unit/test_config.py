@@ -33,12 +33,12 @@ def test_defaults_are_loopback_and_a_token_in_the_store() -> None:
         ({"HOME": "/home/ant"}, 1000, "/home/ant/.local/state/ant-host-agent"),
     ],
 )
-def test_default_store(environ: "dict[str, str]", uid: int, store: str) -> None:
+def test_default_store(environ: dict[str, str], uid: int, store: str) -> None:
     assert default_store(environ, uid) == store
 
 
 @pytest.mark.parametrize("argv", [["--store", "/s", "--listen", "[::1]:1"], ["--store=/s", "--listen=[::1]:1"]])
-def test_flags_in_both_spellings(argv: "list[str]") -> None:
+def test_flags_in_both_spellings(argv: list[str]) -> None:
     found = parse_serve(argv, HOME)
     assert (found.store, found.token_file) == ("/s", "/s/token")
     assert (found.host, found.port, found.listen) == ("::1", 1, "[::1]:1")
@@ -80,7 +80,7 @@ def test_switches_by_variable(value: str, on: bool) -> None:
         ([], {"ANT_HOST_AGENT_ALLOW_PLAINTEXT": ""}, "ANT_HOST_AGENT_ALLOW_PLAINTEXT"),
     ],
 )
-def test_a_bad_value_names_its_source(argv: "list[str]", environ: "dict[str, str]", named: str) -> None:
+def test_a_bad_value_names_its_source(argv: list[str], environ: dict[str, str], named: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_serve(argv, {**HOME, **environ})
     assert named in caught.value.detail
@@ -110,9 +110,9 @@ NOT_LOOPBACK = [
 
 @pytest.mark.parametrize("listen", NOT_LOOPBACK)
 def test_beyond_loopback_neither_without_tls_nor_without_a_key(listen: str) -> None:
-    with pytest.raises(UsageError, match="reached|neither"):
+    with pytest.raises(UsageError, match=r"reached|neither"):
         parse_serve(["--listen", listen], HOME)
-    with pytest.raises(UsageError, match="no.auth|NO_AUTH|neither"):
+    with pytest.raises(UsageError, match=r"NO_AUTH|neither"):
         parse_serve(["--listen", listen, "--allow-plaintext"], {**HOME, "ANT_HOST_AGENT_NO_AUTH": "1"})
 
 
@@ -162,7 +162,7 @@ def test_config_json_keeps_everything() -> None:
 
 
 @pytest.mark.parametrize("member", [{"listen": 4499}, {"no_auth": "yes"}, {"store": None}, {"listen": "x"}])
-def test_config_json_names_the_wrong_member(member: "dict[str, object]") -> None:
+def test_config_json_names_the_wrong_member(member: dict[str, object]) -> None:
     document = parse_serve(["--store", "/s"], HOME).to_json()
     with pytest.raises(UsageError, match=next(iter(member))):
         ServeConfig.from_json({**document, **member})

@@ -289,36 +289,3 @@ def test_the_running_python_can_run(release: Release) -> None:
     assert release.resolve() == (release.path("web"),)
     release.write("web", Path("/proc/self/exe").read_bytes()[:9000], 0o755)
     assert "cut short" in release.refusal()
-
-
-# .env
-
-
-def test_dotenv_is_read(release: Release) -> None:
-    release.write(".env", b"\n".join([
-        b"# comment", b"", b"PLAIN=a b", b"export EXPORTED=1", b"  SPACED = x  ", b"EMPTY=", b"CRLF=1\r",
-        b"TRAIL=a # b", b"HASH=a#b", b"ONLY=#c", b"SINGLE='a # \\n $X'", b'DOUBLE="a\\n\\"b\\"\\\\ $X \\$ \\q" # comment', b"TWICE=1",
-        b"TWICE=2", "UTF=é".encode(), b"EQUALS=a=b",
-    ]))
-    assert entrypoint.read_dotenv(str(release.root)) == {
-        "PLAIN": "a b", "EXPORTED": "1", "SPACED": "x", "EMPTY": "", "CRLF": "1", "TRAIL": "a", "HASH": "a#b",
-        "ONLY": "",
-        "SINGLE": "a # \\n $X", "DOUBLE": 'a\n"b"\\ $X $ \\q', "TWICE": "2", "UTF": "é", "EQUALS": "a=b",
-    }
-
-
-def test_without_dotenv_there_are_no_variables(release: Release) -> None:
-    assert entrypoint.read_dotenv(str(release.root)) == {}
-
-
-@pytest.mark.parametrize(
-    "line",
-    [b"hunter2", b"=hunter2", b"A-B=hunter2", b"1A=hunter2", b"A='hunter2", b'A="hunter2\\"', b"A='a' hunter2",
-     b"A=hunter2\0", b"A=hunter2\xff"],
-)
-def test_a_bad_line_of_dotenv_is_named_without_its_value(line: bytes, release: Release) -> None:
-    release.write(".env", b"OK=1\n" + line + b"\n")
-    with pytest.raises(ArtifactFault) as refused:
-        entrypoint.read_dotenv(str(release.root))
-    assert ".env: line 2 " in refused.value.detail
-    assert "hunter2" not in refused.value.detail

@@ -19,7 +19,7 @@ def packed(folder: Path) -> bytes:
     return file.getvalue()
 
 
-def make(folder: Path, order: "list[str]") -> Path:
+def make(folder: Path, order: list[str]) -> Path:
     for name in order:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

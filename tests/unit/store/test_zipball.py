@@ -18,70 +18,7 @@ import pytest
 from agent.errors import ArtifactFault
 from agent.store import zipball
 from agent.store.limits import DEFAULT, Limits
-
-FILE, FOLDER, LINK, FIFO = (kind << 16 for kind in (0o100644, 0o040755, 0o120777, 0o010600))
-
-
-@dataclasses.dataclass
-class Member:
-    """One member of a hand-made zip; what differs between its two headers is given as local_…"""
-
-    name: bytes = b"a"
-    content: bytes = b"hello"
-    attributes: int = FILE
-    flags: int = 0
-    method: int = 0
-    made_by: int = 3 << 8
-    extra: bytes = b""
-    local_extra: bytes = b""
-    local_name: bytes = b""
-    crc: int = -1
-    size: int = -1
-    stored: int = -1
-    local_fields: Tuple[int, ...] = ()
-    before: bytes = b""
-    descriptor: bytes = b""
-    offset: int = -1
-    disk: int = 0
-
-    def fields(self) -> Tuple[bytes, int, int, int]:
-        """The bytes as stored, CRC, stored size and size."""
-        data = self.content
-        if self.method == 8:
-            packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-            data = packer.compress(data) + packer.flush()
-        crc = zlib.crc32(self.content) if self.crc < 0 else self.crc
-        stored = len(data) if self.stored < 0 else self.stored
-        return data, crc, stored, len(self.content) if self.size < 0 else self.size
-
-
-def make(*members: Member, prefix: bytes = b"", gap: bytes = b"", shift: int = 0, **end: Any) -> bytes:
-    """A zip of these members; `end` replaces fields of the end record: count, size, offset, comment, disk."""
-    data, central = prefix, b""
-    for member in members:
-        data += member.before
-        offset = len(data) - shift if member.offset < 0 else member.offset
-        stored, *fields = member.fields()
-        local = member.local_fields or tuple(fields)
-        name = member.local_name or member.name
-        data += struct.pack("<4s5H3L2H", b"PK\3\4", 20, member.flags, member.method, 0, 33, *local, len(name),
-                            len(member.local_extra)) + name + member.local_extra + stored + member.descriptor
-        central += struct.pack(
-            "<4s6H3L5H2L", b"PK\1\2", member.made_by, 20, member.flags, member.method, 0, 33, *fields,
-            len(member.name), len(member.extra), 0, member.disk, 0, member.attributes, offset)
-        central += member.name + member.extra
-    data += gap
-    count = end.get("count", len(members))
-    comment: bytes = end.get("comment", b"")
-    before_end: bytes = end.get("before_end", b"")
-    record = struct.pack("<4s4H2LH", b"PK\5\6", end.get("disk", 0), 0, count, count, end.get("size", len(central)),
-                         end.get("offset", len(data) - shift), len(comment))
-    return data + central + before_end + record + comment
-
-
-def field(number: int, data: bytes) -> bytes:
-    return struct.pack("<HH", number, len(data)) + data
-
+from tests.support.zipblocks import FIFO, FOLDER, LINK, Member, field, make
 
 A = Member()
 CRC = zlib.crc32(b"hello")
@@ -142,7 +79,10 @@ HOSTILE: Dict[str, Tuple[bytes, str]] = {
         make(Member(stored=0xFFFFFFFF, size=0xFFFFFFFF, extra=field(1, struct.pack("<QQ", 1 << 63, 1 << 63)))),
         "larger"),
     "zip64 field missing": (make(Member(size=0xFFFFFFFF)), "zip64 field"),
-    "zip64 field with more": (make(Member(extra=field(1, bytes(8)))), "zip64 field"),
+    "zip64 field that says something else": (make(Member(extra=field(1, bytes(8)))), "zip64 field"),
+    "zip64 field with more than there is": (
+        make(Member(extra=field(1, struct.pack("<QQQQ", 5, 5, 0, 0)))), "zip64 field"),
+    "zip64 field of half a number": (make(Member(extra=field(1, bytes(4)))), "zip64 field"),
     "zip64 end record missing": (make(A, offset=0xFFFFFFFF), "zip64 end record is missing"),
 }
 
@@ -187,6 +127,8 @@ ORDINARY: Dict[str, Tuple[bytes, Dict[str, Any]]] = {
     "zip64 that nobody needed": (
         make(Member(local_fields=(CRC, 0xFFFFFFFF, 0xFFFFFFFF), local_extra=field(1, struct.pack("<QQ", 5, 5)))),
         {"a": b"hello"}),
+    "zip64 that nobody needed, by Python 3.9": (
+        make(Member(local_extra=field(1, struct.pack("<QQ", 5, 5)))), {"a": b"hello"}),
     "standard input, by Info-ZIP": (make(Member(b"-", attributes=FIFO)), {"-": b"hello"}),
     "git's comment": (make(A, comment=b"c0ffee" * 6), {"a": b"hello"}),
     "extended times and owners": (
