@@ -308,8 +308,9 @@ def release_command(words: List[str]) -> int:
     empty_dist()
     digests = set()
     for seed in ("0", "1", "random"):
-        code = "import build; build.build()"
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=dict(os.environ, PYTHONHASHSEED=seed), check=True)
+        environ = dict(os.environ, PYTHONHASHSEED=seed)
+        if subprocess.call([sys.executable, __file__, "build"], env=environ, stdout=subprocess.DEVNULL):
+            raise BuildError("A build failed; the reason is above.")
         digests.add(sha256(PYZ))
     if len(digests) != 1:
         raise BuildError("Three builds of the same sources gave %d different files." % len(digests))
@@ -337,11 +338,11 @@ def clean_command(words: List[str]) -> int:
     empty_dist()
     for folder in (VENV, CACHE):
         shutil.rmtree(folder, ignore_errors=True)
-    for top in ("agent", "tests", "fixtures"):
-        for folder, folders, _ in os.walk(os.path.join(ROOT, top)):
-            if "__pycache__" in folders:
-                folders.remove("__pycache__")
-                shutil.rmtree(os.path.join(folder, "__pycache__"), ignore_errors=True)
+    for folder, folders, _ in os.walk(ROOT):
+        for name in {"__pycache__", ".git"}.intersection(folders):
+            folders.remove(name)
+            if name == "__pycache__":
+                shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
     return 0
 
 

@@ -60,7 +60,7 @@ def read_bytes(path: str) -> Optional[bytes]:
         fd = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    parts = []
+    parts: List[bytes] = []
     try:
         while True:
             part = os.read(fd, _READ_BYTES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Tuple
 
 from agent.host.files import read_bytes
 
@@ -21,13 +22,21 @@ def set_subreaper() -> None:
         raise OSError(number, os.strerror(number), "PR_SET_CHILD_SUBREAPER")
 
 
-def set_title(title: str) -> None:
+def _argument_memory() -> Tuple[int, int]:
+    """Where the arguments of this process lie: begin and length (proc(5): fields 48 and 49 of stat)."""
+    fields = (read_bytes("/proc/self/stat") or b"").rpartition(b")")[2].split()
+    return int(fields[45]), int(fields[46]) - int(fields[45])
+
+
+# At import, in the process whose forks will overwrite it.
+_ARGUMENTS, _ARGUMENTS_BYTES = _argument_memory()
+
+
+def set_title(title: bytes) -> None:
     """What ps shows for this process: its name (15 bytes) and, over the old arguments' memory, its command line.
 
-    A forked shim would otherwise show its parent's command line (proc(5): arg_start, arg_end are fields 48, 49 of stat).
+    A forked shim would otherwise show its parent's command line.
     """
-    _prctl(_PR_SET_NAME, title.encode()[:15], 0, 0, 0)
-    fields = (read_bytes("/proc/self/stat") or b"").rpartition(b")")[2].split()
-    begin, end = int(fields[45]), int(fields[46])
-    if 0 < begin < end:
-        ctypes.memmove(begin, title.encode()[: end - begin - 1].ljust(end - begin, b"\0"), end - begin)
+    _prctl(_PR_SET_NAME, title[:15], 0, 0, 0)
+    if _ARGUMENTS > 0 and _ARGUMENTS_BYTES > 0:
+        ctypes.memmove(_ARGUMENTS, title[: _ARGUMENTS_BYTES - 1].ljust(_ARGUMENTS_BYTES, b"\0"), _ARGUMENTS_BYTES)

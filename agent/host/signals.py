@@ -56,18 +56,22 @@ def send(pid: int, started: int, number: int) -> bool:
 
 
 def listen(numbers: Iterable[int], note: Callable[[int, object], None]) -> int:
-    """Have `note` called for these signals, and a byte put into the pipe whose readable end is returned.
-
-    Whoever polls that descriptor misses no signal, whenever it comes. SIGHUP is ignored, nothing else is blocked.
-    """
-    reader, writer = os.pipe()
-    for fd in (reader, writer):
-        os.set_blocking(fd, False)
+    """Have `note` called for these signals; the descriptor of `wake_by_pipe`. SIGHUP is ignored, nothing is blocked."""
+    reader = wake_by_pipe()
     for number in numbers:
         signal.signal(number, note)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    return reader
+
+
+def wake_by_pipe() -> int:
+    """From now on each handled signal puts a byte into a pipe; its readable end.
+
+    Whoever polls that descriptor misses no signal, whenever it comes.
+    """
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     return reader
 
 

@@ -8,23 +8,26 @@ os.splice (3.9) it is read and written, and a `kill -9` may lose what was in bet
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
+import select
 import stat
 from typing import List, Tuple
 
 from agent.host import files
-from agent.model import LogPolicy
 from agent.store.layout import ProjectLayout
 
-_SEGMENT = re.compile(r"output-(\d{8,})\.log")
+_PREFIX, _SUFFIX = "output-", ".log"
+_HAS_SPLICE = hasattr(os, "splice")
 _CHUNK_BYTES = 1 << 20
 _READ_BYTES = 1 << 16
+#: Pumps of one drain; what writes on faster than that is drained on in the next turn.
+_DRAIN_PUMPS = 256
 
 
 def segment_name(number: int) -> str:
     """The file name of one segment; names sort in the order of writing."""
-    return f"output-{number:08d}.log"
+    return f"{_PREFIX}{number:08d}{_SUFFIX}"
 
 
 def segment_numbers(directory: str) -> List[int]:
@@ -33,20 +36,26 @@ def segment_numbers(directory: str) -> List[int]:
         names = os.listdir(directory)
     except FileNotFoundError:
         return []
-    return sorted(int(match.group(1)) for match in map(_SEGMENT.fullmatch, names) if match)
+    digits = (name[len(_PREFIX) : -len(_SUFFIX)] for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
+    return sorted(int(number) for number in digits if number.isdigit())
 
 
 class Capture:
-    """One project's FIFO and the segment being written. OSError when the store can't hold them."""
+    """One project's FIFO and the segment being written, after `prepare`. OSError when the store can't hold them.
 
-    def __init__(self, layout: ProjectLayout, policy: LogPolicy) -> None:
-        self._layout = layout
-        self.policy = policy
+    `segment_bytes` and `segments` are the cap, set by whoever knows the release.
+    """
+
+    def __init__(self, layout: ProjectLayout, number: int, segment_bytes: int, segments: int) -> None:
+        self._logs = layout.logs
+        self._number = number
+        self.segment_bytes = segment_bytes
+        self.segments = segments
         self.lost_bytes = 0
-        self.reader = _open_fifo(layout.fifo)
-        numbers = segment_numbers(layout.logs)
-        self._number = numbers[-1] if numbers else 1
-        self._segment = self._open_segment(self._number)
+        self.reader = os.open(layout.fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)  # read-write: it never ends
+        self._readable = select.poll()
+        self._readable.register(self.reader, select.POLLIN)
+        self._segment = self._open_segment(number)
         self._offset = os.lseek(self._segment, 0, os.SEEK_END)
 
     @property
@@ -54,19 +63,15 @@ class Capture:
         """Segment number and byte offset of the next byte."""
         return self._number, self._offset
 
-    def open_writer(self) -> int:
-        """A blocking read-write descriptor of the same FIFO, for the project's standard output."""
-        return os.open(f"/proc/self/fd/{self.reader}", os.O_RDWR)
-
     def pump(self) -> bool:
         """Move what the FIFO holds, at most one chunk; False when it was empty.
 
         A disk that refuses costs the bytes, counted in `lost_bytes`, and never blocks the project.
         """
         try:
-            if self._offset >= self.policy.segment_bytes:
+            if self._offset >= self.segment_bytes:
                 self._rotate()
-            moved = self._move(min(_CHUNK_BYTES, self.policy.segment_bytes - self._offset))
+            moved = self._move(min(_CHUNK_BYTES, self.segment_bytes - self._offset))
         except BlockingIOError:
             return False
         except OSError:
@@ -76,11 +81,12 @@ class Capture:
 
     def drain(self) -> None:
         """Move everything that the FIFO holds now. Once no process of the project is left, that is all there will be."""
-        while self.pump():
-            pass
+        for _ in range(_DRAIN_PUMPS):
+            if not self._readable.poll(0) or not self.pump():
+                return
 
     def _move(self, limit: int) -> int:
-        if hasattr(os, "splice"):
+        if _HAS_SPLICE:
             return os.splice(self.reader, self._segment, limit, flags=os.SPLICE_F_NONBLOCK)
         data = os.read(self.reader, min(limit, _READ_BYTES))
         files.write_all(self._segment, data)
@@ -99,31 +105,36 @@ class Capture:
         self._segment = following
         self._number += 1
         self._offset = os.lseek(self._segment, 0, os.SEEK_END)
-        self.prune()
-
-    def prune(self) -> None:
-        """Delete the oldest segments beyond the cap."""
-        for number in segment_numbers(self._layout.logs):
-            if number <= self._number - self.policy.segments:
-                files.remove_if_present(f"{self._layout.logs}/{segment_name(number)}")
+        for number in segment_numbers(self._logs):
+            if number <= self._number - self.segments:
+                files.remove_if_present(f"{self._logs}/{segment_name(number)}")
 
     def _open_segment(self, number: int) -> int:
-        files.make_directory(self._layout.logs)  # a project may have removed it
-        # no O_APPEND: splice(2) refuses it with EINVAL
-        path = f"{self._layout.logs}/{segment_name(number)}"
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-
-
-def _open_fifo(path: str) -> int:
-    """The FIFO, made when absent or when something else took its name; read-write, so that it never ends."""
-    for _ in range(2):
+        path = f"{self._logs}/{segment_name(number)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW  # no O_APPEND: splice(2) refuses it with EINVAL
         try:
-            fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
-            if stat.S_ISFIFO(os.fstat(fd).st_mode):
-                return fd
-            os.close(fd)
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        os.mkfifo(path, 0o600)
-    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:  # a project may have removed its logs
+            files.make_directory(self._logs)
+            return os.open(path, flags, 0o600)
+
+
+def open_writer(reader: int) -> int:
+    """A blocking read-write descriptor of the same FIFO, for the project's standard output."""
+    return os.open(f"/proc/self/fd/{reader}", os.O_RDWR)
+
+
+def prepare(layout: ProjectLayout) -> int:
+    """Make sure of the FIFO, also when something else took its name, and find the segment to go on with."""
+    files.make_directory(layout.logs)
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISFIFO(os.lstat(layout.fifo).st_mode):
+            return _last_segment(layout)
+        os.unlink(layout.fifo)
+    os.mkfifo(layout.fifo, 0o600)
+    return _last_segment(layout)
+
+
+def _last_segment(layout: ProjectLayout) -> int:
+    numbers = segment_numbers(layout.logs)
+    return numbers[-1] if numbers else 1

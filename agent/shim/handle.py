@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
 import threading
 import time
 from dataclasses import replace
-from typing import Any, Callable, Dict, Optional
+from typing import Callable, Optional
 
 from agent.errors import Busy
 from agent.host import locks, signals
@@ -31,26 +30,26 @@ class Control:
 
     def ready(self) -> None:
         """This agent answers; it may be given the work."""
-        self._socket.send(json.dumps({"say": "ready"}).encode())
+        self._socket.send(b"ready")
 
     def fork(self, project: str, lock: int) -> None:
         """Have a shim forked that holds the project's lock. Busy while the agent's shim is being replaced."""
         with self._turn:
             self._asked += 1
-            request = {"say": "fork", "project": project, "id": self._asked}
             try:
-                socket.send_fds(self._socket, [json.dumps(request).encode()], [lock])
+                socket.send_fds(self._socket, [f"fork {self._asked} {project}".encode()], [lock])
                 answer = self._answer(self._asked)
             except OSError as error:
-                answer = {"error": str(error)}
-        if "error" in answer:
-            raise Busy(f"The agent's own shim can't start another one now: {answer['error']}.", "Send the call again.")
+                answer = str(error)
+        if answer != "ok":
+            raise Busy(f"The agent's own shim can't start another one now: {answer}.", "Send the call again.")
 
-    def _answer(self, asked: int) -> Dict[str, Any]:
+    def _answer(self, asked: int) -> str:
         while True:
-            data = self._socket.recv(_MESSAGE_BYTES)
-            answer: Dict[str, Any] = json.loads(data) if data else {"id": asked, "error": "it is gone"}
-            if answer["id"] == asked:  # else it is the late answer to a question that timed out
+            number, _, answer = self._socket.recv(_MESSAGE_BYTES).decode().partition(" ")
+            if not number:
+                return "it is gone"
+            if int(number) == asked:  # else it is the late answer to a question that timed out
                 return answer
 
     def wait_for_end(self) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from typing import Any, Dict, Tuple
 
-from agent.host import clock, files, procfs
+from agent.host import clock, files
 from agent.model import ExitCause, cause_to_json
 from agent.shim import machine
 from agent.shim.record import EXITS_KEPT, Record, read_record, write_record
@@ -22,12 +21,7 @@ class Journal:
 
     def __init__(self, layout: ProjectLayout) -> None:
         self._layout = layout
-        me = os.getpid()
-        self.record = replace(
-            read_record(layout) or Record(layout.project),
-            project=layout.project,
-            shim={"pid": me, "start_time": procfs.start_time(me) or 0},
-        )
+        self.record = read_record(layout) or Record(layout.project)
 
     def note(self, **changes: Any) -> None:
         """Change the record without publishing it yet."""

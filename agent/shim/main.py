@@ -10,11 +10,16 @@ from typing import List, NoReturn
 
 from agent.errors import EXIT_AGENT_FAULT, EXIT_OK
 from agent.host import clock, files, prctl
-from agent.model import AGENT_PROJECT
+from agent.model import AGENT_PROJECT, LogPolicy
 from agent.shim import machine
+from agent.shim.capture import Capture, prepare
 from agent.shim.nursery import Nursery
-from agent.shim.supervise import Shim
-from agent.store.layout import StoreLayout
+from agent.shim.record import read_record
+from agent.shim.resident import Answer, Seen, ask_a_fork, in_a_fork, install_handlers, renew_wake, reside
+from agent.shim.turn import Turn
+from agent.store.layout import ProjectLayout, StoreLayout
+
+_CAP = LogPolicy()
 
 
 def main(arguments: List[str]) -> int:
@@ -23,18 +28,21 @@ def main(arguments: List[str]) -> int:
     passed = {name: int(fd) for name, _, fd in (argument.partition("=") for argument in arguments[1:])}
     for fd in passed.values():
         os.set_inheritable(fd, False)
-    passed.pop("lock")  # held by its descriptor, for as long as this process lives
+    del passed["lock"]  # held by its descriptor, for as long as this process lives
     if "control" in passed and os.fork():
         os._exit(EXIT_OK)  # started by the agent: not to be its child, or stopping the agent would stop this, too
     os.environ.clear()
+    os.chdir("/")
     prctl.set_subreaper()
-    nursery = Nursery(store, passed.pop("control", None), run_project)
-    shim = Shim(store.project(AGENT_PROJECT), passed, nursery)
+    layout = store.project(AGENT_PROJECT)
+    nursery = Nursery(store, passed, run_project)
     gc.collect()
     gc.freeze()  # forked shims share these pages for as long as nobody writes to them
-    shim.run()
-    if shim.record.state == machine.FAILED:
-        sys.stderr.write(f"ant-host-agent: {shim.record.explanation}\n  Its output is in {shim.layout.logs}\n")
+    capture = Capture(layout, prepare(layout), _CAP.segment_bytes, _CAP.segments)
+    reside(capture, install_handlers(), lambda seen: Turn(layout, seen, nursery).take(), nursery)
+    record = read_record(layout)
+    if record is not None and record.state == machine.FAILED:
+        sys.stderr.write(f"ant-host-agent: {record.explanation}\n  Its output is in {layout.logs}\n")
         return EXIT_AGENT_FAULT
     return EXIT_OK
 
@@ -44,13 +52,22 @@ def run_project(store: StoreLayout, project: str) -> NoReturn:
     layout = store.project(project)
     try:
         os.setsid()
-        os.chdir("/")
+        wake = renew_wake()
         prctl.set_subreaper()
-        prctl.set_title(f"ant-host-agent shim {project}")
-        Shim(layout, {}).run()
+        prctl.set_title(b"ant-host-agent shim " + project.encode())
+        number = int(ask_a_fork(lambda: b"%d" % prepare(layout)))
+        capture = Capture(layout, number, _CAP.segment_bytes, _CAP.segments)
+        reside(capture, wake, in_a_fork(lambda seen: _take_turn(layout, seen)))
         os._exit(EXIT_OK)
-    except BaseException:
-        line = {"at": clock.timestamp(), "event": "shim_failed", "traceback": traceback.format_exc()}
-        files.append_line(layout.events, line, 1 << 20)
     finally:
         os._exit(EXIT_AGENT_FAULT)
+
+
+def _take_turn(layout: ProjectLayout, seen: Seen) -> Answer:
+    """A turn whose failure is told where the project's operator looks: in its events."""
+    try:
+        return Turn(layout, seen).take()
+    except Exception:
+        line = {"at": clock.timestamp(), "event": "shim_failed", "traceback": traceback.format_exc()}
+        files.append_line(layout.events, line, 1 << 20)
+        raise

@@ -50,12 +50,22 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """A stop under way: why, when SIGKILL follows (monotonic clock), and `[{"pid", "command", "signal"}]` so far."""
+
+    reason: str
+    deadline: float
+    killed: Tuple[Dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
 class Record:
     """The actual state, as the shim last saw it.
 
     `settled`: there is nothing left to do for this generation, so no shim is needed. `pid` and
-    `start_time` (clock ticks since boot) name the child while there is one; they mean something
-    only under the same `boot_id`. Times are RFC 3339 text.
+    `start_time` (clock ticks since boot) name the child while there is one; `ended` is its exit cause
+    once it is gone, while others of its tree are not. These, `stop` and what ends in `_clock` (monotonic
+    clock, seconds) mean something only under the same `boot_id`. Times in `…_at` are RFC 3339 text.
     """
 
     project: str
@@ -69,6 +79,10 @@ class Record:
     pid: Optional[int] = None
     start_time: Optional[int] = None
     started_at: Optional[str] = None
+    started_clock: float = 0.0
+    ended: Optional[Dict[str, Any]] = None
+    gone_clock: Optional[float] = None
+    stop: Optional[Stop] = None
     boot_id: str = ""
     cgroup: Optional[str] = None
     adopted: bool = False
@@ -77,6 +91,7 @@ class Record:
     restarts: int = 0
     failures: int = 0
     next_start_at: Optional[str] = None
+    next_start_clock: float = 0.0
     exits: Tuple[Dict[str, Any], ...] = ()
     killed: Tuple[Dict[str, Any], ...] = ()
     survivors: Tuple[Dict[str, Any], ...] = ()
@@ -117,6 +132,8 @@ def read_record(layout: ProjectLayout) -> Optional[Record]:
         known = {field.name: document[field.name] for field in fields(Record) if field.name in document}
         outcome = known.get("outcome")
         known["outcome"] = Outcome(**_known(Outcome, outcome)) if outcome else None
+        stop = known.get("stop")
+        known["stop"] = Stop(**{**_known(Stop, stop), "killed": tuple(stop["killed"])}) if stop else None
         for name in ("exits", "killed", "survivors"):
             known[name] = tuple(known.get(name, ()))
         return Record(**known)

@@ -11,12 +11,12 @@ import errno
 import fcntl
 import os
 import struct
-from typing import Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import List, Mapping, NoReturn, Optional, Sequence
 
 from agent.host import cgroups, procfs, signals
 from agent.host.procfs import Process
 from agent.host.sockets import FIRST_FD, listen_environment
-from agent.model import ExitCause, Exited, FailedToStart, Signaled, signal_name
+from agent.model import ExitCause, Exited, FailedToStart, Signaled
 
 #: Descriptors of ours in a forked child live from here on, so that 3, 4, … are free for the project's sockets.
 _HIGH_FD = 200
@@ -102,19 +102,6 @@ def _exec_failure(error: OSError, program: str, directory: str) -> str:
     return f"{program} in {directory}: {error.strerror}"
 
 
-def reap() -> Tuple[List[Tuple[int, int]], bool]:
-    """What ended, as (pid, wait status), and whether no child is left at all (waitpid(2): ECHILD)."""
-    ended: List[Tuple[int, int]] = []
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return ended, True
-        if pid == 0:
-            return ended, False
-        ended.append((pid, status))
-
-
 def cause_of(status: int) -> ExitCause:
     """The exit cause in a wait status (wait(2))."""
     if os.WIFSIGNALED(status):
@@ -136,22 +123,25 @@ def status_by_pidfd(pidfd: int) -> Optional[int]:
 class Tree:
     """Every process of one project.
 
-    `roots` are the processes below which everything is the project's. After an adoption the tree is
+    Everything below `root` is the project's, and `resident`, the shim itself, never is. After an adoption the tree is
     `scattered`: what was orphaned while no shim lived hangs elsewhere, and is found by control
     group, or by the marker in its environment.
     """
 
-    def __init__(self, roots: Tuple[int, ...], marker: bytes, cgroup: Optional[str], scattered: bool) -> None:
-        self._roots = roots
+    def __init__(
+        self, root: Optional[int], resident: int, marker: bytes, cgroup: Optional[str], scattered: bool
+    ) -> None:  # fmt: skip
+        self._roots = () if root is None else (root,)
+        self._ours = (resident, os.getpid())
         self._marker = marker
         self._cgroup = cgroup
         self._scattered = scattered
 
     def members(self) -> List[Process]:
-        """The live processes, parents first, without the roots that are the shim itself."""
+        """The live processes, parents first."""
         alive = procfs.processes()
         by_pid = {process.pid: process for process in alive}
-        own = {process.pid for process in alive if process.pid in self._roots and process.pid != os.getpid()}
+        own = {process.pid for process in alive if process.pid in self._roots}
         if self._cgroup is not None:
             own.update(pid for pid in cgroups.members(self._cgroup) if pid in by_pid)
         if self._scattered:
@@ -159,8 +149,7 @@ class Tree:
         found = {pid: by_pid[pid] for pid in sorted(own)}
         for process in procfs.descendants([*self._roots, *own], alive):
             found[process.pid] = process
-        found.pop(os.getpid(), None)
-        return list(found.values())
+        return [process for process in found.values() if process.pid not in self._ours]
 
     def end_now(self) -> List[Process]:
         """Freeze, then SIGKILL everything: nobody forks behind our back. What was alive before is returned."""
@@ -171,49 +160,3 @@ class Tree:
         if self._cgroup is not None:
             cgroups.kill(self._cgroup)
         return members
-
-
-class Stop:
-    """One stop under way: stop signal → grace period → SIGKILL, again and again → an empty tree.
-
-    `killed` lists each process that was there with the last signal it got.
-    """
-
-    #: Seconds after the first SIGKILL from which on a process counts as a survivor (uninterruptible sleep).
-    SURVIVOR_SECONDS = 5.0
-
-    def __init__(self, tree: Tree, number: int, grace_seconds: float, now: float) -> None:
-        self._tree = tree
-        self._deadline = now + grace_seconds
-        self._killed: Dict[int, Dict[str, object]] = {}
-        self._left: List[Process] = []
-        for process in tree.members():
-            self._note(process, number)
-            signals.send(process.pid, process.start_time, number)
-
-    def pursue(self, now: float) -> None:
-        """Once the grace period is over: SIGKILL all that is there. Call it until the tree is empty."""
-        if now >= self._deadline:
-            self._left = self._tree.end_now()
-            for process in self._left:
-                self._note(process, signals.SIGKILL)
-
-    def due(self, now: float) -> float:
-        """Seconds until `pursue` has something to do."""
-        return max(0.02, self._deadline - now)
-
-    def survivors(self, now: float) -> List[Dict[str, object]]:
-        """What SIGKILL did not end within SURVIVOR_SECONDS."""
-        if now < self._deadline + self.SURVIVOR_SECONDS:
-            return []
-        return [self._killed[process.pid] for process in self._left]
-
-    @property
-    def killed(self) -> List[Dict[str, object]]:
-        """`[{"pid", "command", "signal"}]`."""
-        return list(self._killed.values())
-
-    def _note(self, process: Process, number: int) -> None:
-        known = self._killed.get(process.pid)
-        command = known["command"] if known else procfs.command(process.pid)
-        self._killed[process.pid] = {"pid": process.pid, "command": command, "signal": signal_name(number)}

@@ -60,7 +60,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     close_when_flushed: bool
     total_outbufs_len: int
 
-    def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002
+    def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:
         self.parser_class = functools.partial(AdmissionParser, gate=server.gate)
         self.head_since = time.monotonic()
         self._waiting = b""

@@ -37,6 +37,7 @@ class MultipartUpload:
         self._name: Optional[str] = None
         self._value = bytearray()
         self._received = 0
+        self._is_over = False
 
     @property
     def started(self) -> float:
@@ -47,6 +48,10 @@ class MultipartUpload:
         self._received += len(data)
         if self._received - self.spool.size_bytes > OVERHEAD_BYTES + len(data):
             raise TooLarge(f"multipart: there are more than {OVERHEAD_BYTES} bytes beside the artifact.")
+        if self._is_over:
+            if bytes(data).strip(b"\r\n"):
+                raise MalformedRequest("multipart: there is more after the last boundary.")
+            return
         try:
             for event in self._parser.parse(bytes(data)):
                 self._take(event)
@@ -54,6 +59,7 @@ class MultipartUpload:
             raise TooLarge(f"multipart: {error}.") from error
         except StrictParserError as error:
             # the line break after the last boundary may come alone; the parser takes it for a further part
+            self._is_over = True
             if bytes(data).strip(b"\r\n"):
                 raise _malformed(error) from error
         except (MultipartError, AssertionError) as error:

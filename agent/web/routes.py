@@ -171,6 +171,8 @@ def _callback(services: Services, route: Route) -> Callable[..., Union[bytes, Lo
                 call = _read(services, route, arguments)
                 return _respond(route.handler(call), call)
         except Exception as error:
+            # an upload that was not taken is gone before its caller knows; Waitress would do it after
+            bottle.request.environ["wsgi.input"].close()
             return _refuse(problems.from_exception(error))
 
     return callback

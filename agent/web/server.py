@@ -94,7 +94,7 @@ class Server:
             self._loop.close()
 
     def drain(self) -> None:
-        """Accept no more, finish what is in flight, then let `run` return. Returns at once; safe in a signal handler."""
+        """Accept no more, finish what is in flight, then let `run` return. Returns at once; fit for signal handlers."""
         self._is_draining = self._loop.draining = True
         self._front.drain()
         self._loop.pull_trigger()

@@ -182,10 +182,10 @@ class Spool:
             )
         if self._follower is None:
             digest = hashlib.sha256(os.pread(self._fd, self.size_bytes, 0)).hexdigest()
-            os.close(self._fd)
         else:
             digest = self._follower.finish()
         self._open = False
+        os.close(self._fd)
         self._uploads.release(self)
         return Upload(self.path, digest, self.size_bytes)
 
@@ -195,25 +195,28 @@ class Spool:
             return
         self._open = False
         remove_if_present(self.path)
-        if self._follower is None:
-            os.close(self._fd)
-        else:
+        os.close(self._fd)
+        if self._follower is not None:
             self._follower.abandon()
         self._uploads.release(self)
 
 
 class _Follower:
-    """A thread that hashes a growing file; it owns the descriptor from its start and closes it at its end."""
+    """A thread that hashes a growing file through a descriptor of its own, which it closes at its end."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
         self._digest = hashlib.sha256()
         self._size = 0
         self._ended = self._abandoned = False
         self._error: Optional[OSError] = None
         self._changed = threading.Condition()
+        self._fd = os.dup(fd)
         self._thread = threading.Thread(target=self._run, name="digest", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads
+            os.close(self._fd)
+            raise
 
     def grow(self, size: int) -> None:
         with self._changed:

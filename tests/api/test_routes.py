@@ -14,6 +14,7 @@ from agent.errors import Conflict
 from tests.api.conftest import BEARER, Web, head, problem
 from tests.support.http import Response
 from tests.support.log_tar import members_of
+from tests.support.wait import eventually
 
 JSON = {**BEARER, "Content-Type": "application/json"}
 HISTORY = "/project/web/history"
@@ -150,7 +151,11 @@ def make_logs(web: Web, size: int = 1000) -> bytes:
     logs = web.store.project("web").logs
     os.makedirs(logs)
     content = os.urandom(size)
-    for name, data in (("output-00000009.log", b"first\n"), ("output-00000010.log", content), ("events.jsonl", b"{}\n")):
+    for name, data in (
+        ("output-00000009.log", b"first\n"),
+        ("output-00000010.log", content),
+        ("events.jsonl", b"{}\n"),
+    ):
         with open(f"{logs}/{name}", "wb") as file:
             file.write(data)
     return content
@@ -207,8 +212,6 @@ def test_a_reader_that_goes_away_leaves_no_descriptor(web: Web) -> None:
         connection.sendall(head("GET", "/project/web/logs", **BEARER))
         connection.recv(100)
         assert open_descriptors(web) != []
-    from tests.support.wait import eventually
-
     eventually(lambda: open_descriptors(web) == [])
 
 

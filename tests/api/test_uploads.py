@@ -19,13 +19,13 @@ DIGEST = hashlib.sha256(BIG).hexdigest()
 FIELDS = {"project": "web", "version": "1.0+2"}
 
 
-def form(fields: Dict[str, str], **files: bytes) -> "tuple[bytes, Dict[str, str]]":
+def form(fields: Dict[str, str], **files: bytes) -> tuple[bytes, Dict[str, str]]:
     body, kind = http.multipart(fields, {name: (f"{name}.bin", content) for name, content in files.items()})
     return body, {**BEARER, "Content-Type": kind}
 
 
 def launched(web: Web) -> Dict[str, Any]:
-    (name, values), = web.noted.calls
+    ((name, values),) = web.noted.calls
     assert name == "launch"
     return values
 
@@ -41,8 +41,10 @@ def test_a_raw_body(web: Web, path: str, content: bytes) -> None:
     assert launched(web) == {"project": "web", "version": "1.0+2", "sha256": digest, "manifest": None}
 
 
-@pytest.mark.parametrize("kind", [None, "application/gzip", "application/zip", "application/x-tar", "application/octet-stream"])
-def test_a_raw_body_of_any_application_type(web: Web, kind: "str | None") -> None:
+@pytest.mark.parametrize(
+    "kind", [None, "application/gzip", "application/zip", "application/x-tar", "application/octet-stream"]
+)
+def test_a_raw_body_of_any_application_type(web: Web, kind: str | None) -> None:
     headers = {**BEARER, **({"Content-Type": kind} if kind else {})}
     assert web.request("POST", "/project?project=web", b"abc", headers).status == 201
     assert launched(web)["version"] is None
@@ -58,7 +60,9 @@ def test_a_chunked_body(web: Web) -> None:
 
 def test_only_content_length_bytes_belong_to_the_artifact(web: Web) -> None:
     with web.connect() as connection:
-        connection.sendall(head("POST", "/project?project=web", **RAW, **{"Content-Length": "3"}) + b"abcGET /ping HTTP/1.1\r\n\r\n")
+        connection.sendall(
+            head("POST", "/project?project=web", **RAW, **{"Content-Length": "3"}) + b"abcGET /ping HTTP/1.1\r\n\r\n"
+        )
         answer = b""
         while b"pong" not in answer:
             answer += connection.recv(65536)
@@ -75,7 +79,7 @@ def test_a_multipart_body(web: Web) -> None:
 def test_a_multipart_manifest_may_be_a_file_and_the_artifact_come_first(web: Web) -> None:
     body, kind = http.multipart({}, {"artifact": ("a", b"--\r\n\r\nxyz\r\n"), "manifest": ("m", b"{}")})
     boundary = kind.partition("boundary=")[2].encode()
-    extra = b'\r\n--%s\r\nContent-Disposition: form-data; name=project\r\n\r\nweb\r\n--%s--\r\n' % (boundary, boundary)
+    extra = b"\r\n--%s\r\nContent-Disposition: form-data; name=project\r\n\r\nweb\r\n--%s--\r\n" % (boundary, boundary)
     whole = body.replace(b"\r\n--%s--\r\n" % boundary, extra)
     assert web.request("POST", "/project", whole, {**BEARER, "Content-Type": kind}).status == 201
     assert web.noted.artifacts == [b"--\r\n\r\nxyz\r\n"] and launched(web)["manifest"] == b"{}"
@@ -96,7 +100,9 @@ def test_a_multipart_manifest_may_be_a_file_and_the_artifact_come_first(web: Web
         ({}, {"artifact": b"x", "project": b"web"}, "project"),
     ],
 )
-def test_a_bad_form_gets_400_naming_the_field(web: Web, fields: Dict[str, str], files: Dict[str, bytes], named: str) -> None:
+def test_a_bad_form_gets_400_naming_the_field(
+    web: Web, fields: Dict[str, str], files: Dict[str, bytes], named: str
+) -> None:
     body, headers = form(fields, **files)
     assert named in problem(web.request("POST", "/project", body, headers), 400)
     assert web.noted.calls == [] and web.staged() == []
@@ -104,9 +110,13 @@ def test_a_bad_form_gets_400_naming_the_field(web: Web, fields: Dict[str, str], 
 
 @pytest.mark.parametrize("name", ["artifact", "project"])
 def test_a_field_twice_gets_400(web: Web, name: str) -> None:
-    body, kind = http.multipart({"project": "web", "project2": "web"}, {"artifact": ("a", b"x"), "artifact2": ("a", b"y")})
+    body, kind = http.multipart(
+        {"project": "web", "project2": "web"}, {"artifact": ("a", b"x"), "artifact2": ("a", b"y")}
+    )
     other = {"artifact": "project", "project": "artifact"}[name]
-    body = body.replace(b'name="%s2"' % name.encode(), b'name="%s"' % name.encode()).replace(b"%s2" % other.encode(), b"version")
+    body = body.replace(b'name="%s2"' % name.encode(), b'name="%s"' % name.encode()).replace(
+        b"%s2" % other.encode(), b"version"
+    )
     assert name in problem(web.request("POST", "/project", body, {**BEARER, "Content-Type": kind}), 400)
     assert web.staged() == []
 
@@ -118,7 +128,9 @@ def test_a_form_field_over_64_kib_gets_413(web: Web) -> None:
 
 def test_a_form_that_is_none_gets_400(web: Web) -> None:
     for kind in ("multipart/form-data", "multipart/form-data; boundary=" + "b" * 71, "multipart/form-data; boundary=x"):
-        assert "multipart" in problem(web.request("POST", "/project", b"hello" * 20, {**BEARER, "Content-Type": kind}), 400)
+        assert "multipart" in problem(
+            web.request("POST", "/project", b"hello" * 20, {**BEARER, "Content-Type": kind}), 400
+        )
     body, headers = form({"project": "web"}, artifact=b"x" * 100)
     assert "multipart" in problem(web.request("POST", "/project", body[:-20], headers), 400)
     assert web.staged() == []
@@ -160,7 +172,9 @@ def test_an_upload_cut_anywhere_leaves_nothing(web: Web, shape: str, sent: int) 
 
 
 def json_launch(web: Web, **document: object) -> http.Response:
-    return web.request("POST", "/project", json.dumps(document).encode(), {**BEARER, "Content-Type": "application/json"})
+    return web.request(
+        "POST", "/project", json.dumps(document).encode(), {**BEARER, "Content-Type": "application/json"}
+    )
 
 
 def test_a_url(web: Web, httpserver: HTTPServer) -> None:

@@ -160,10 +160,20 @@ def test_a_bad_artifact_does_not_even_stop_the_old_version(host: AgentHost, proj
     assert host.status(project)["version"] == "good"
 
 
-def test_a_leader_that_exits_first_takes_its_children_along(host: AgentHost, project: str) -> None:
-    refusal = host.launch_fixture(project, "leader_exits_first", stop={"grace_seconds": 0.2})
+def test_a_leader_that_makes_itself_a_daemon_leaves_the_project_running(host: AgentHost, project: str) -> None:
+    reply = host.launch_fixture(project, "leader_exits_first", stop={"grace_seconds": 0.2})
+    assert reply.status == 201, reply
+    (child,) = host.project_processes(project)
+    assert host.status(project)["pid"] == child.pid
+    assert f"child is {child.pid}\n".encode() in host.project_output(project)
+
+
+def test_a_leader_that_crashes_takes_its_children_along(host: AgentHost, project: str) -> None:
+    refusal = host.launch_fixture(
+        project, "leader_exits_first", stop={"grace_seconds": 0.2}, env={"LEADER_EXIT_CODE": "4"}
+    )
     assert refusal.status == 422, refusal
-    assert refusal.json["exit_cause"]["code"] == 0
+    assert refusal.json["exit_cause"]["code"] == 4
     assert host.project_processes(project) == []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import socket
 import sys
 from dataclasses import replace
@@ -19,6 +18,7 @@ from agent.shim.handle import Control, Handle
 from agent.shim.main import run_project
 from agent.shim.nursery import Nursery
 from agent.shim.record import Record, Want
+from agent.shim.resident import install_handlers, reap
 from agent.store import releases
 from agent.store.layout import StoreLayout
 from tests.support.wait import eventually
@@ -29,24 +29,15 @@ def _nurse(store: StoreLayout, control: int) -> None:
     from agent.host import prctl
 
     prctl.set_subreaper()
-    nursery = Nursery(store, control, run_project)
-    wake, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(writer)
-    while nursery.fd is not None:
+    nursery = Nursery(store, {"control": control}, run_project)
+    wake = install_handlers()
+    while nursery.fd >= 0:
         readable, _, _ = select.select([nursery.fd, wake], [], [])
         if nursery.fd in readable:
             nursery.serve()
         if wake in readable:
             os.read(wake, 4096)
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if pid == 0:
-                break
+        for pid, status in reap()[0]:
             nursery.reaped(pid, status)
 
 

@@ -1,0 +1,175 @@
+"""The part of a shim that stays: it moves output, reaps, waits, and leaves the thinking to a turn.
+
+For a project each turn runs in a forked child that ends with it (`in_a_fork`), so that the pages that Python writes to
+while it thinks are given back: what stays in memory for months is this loop and little else.
+That works because a turn remembers nothing: all that a shim knows is in `record.json`. A turn that
+fails takes nothing down, either; the output flows on and the next turn tries again.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import struct
+import time
+from typing import Callable, List, NamedTuple, Optional, Set, Tuple
+
+from agent.host import signals
+from agent.shim.capture import Capture
+from agent.shim.nursery import Nursery
+from agent.shim.record import POKE
+
+#: How soon a turn is tried again that could not be taken (fork refused, or it failed).
+_RETRY_SECONDS = 0.5
+
+
+class Seen(NamedTuple):
+    """What the resident saw since the last turn: ends as (pid, wait status), whether no child is left at all, …"""
+
+    resident: int
+    arriving: bool
+    leaving: bool
+    ended: List[Tuple[int, int]]
+    childless: bool
+    reader: int
+    position: Tuple[int, int]
+    lost_bytes: int
+    pidfd: int
+
+
+class Answer(NamedTuple):
+    """What a turn wants of the resident: wake it by `due` (monotonic clock; 0 for never) and when `watch` ends."""
+
+    done: bool = False
+    due: float = 0.0
+    watch: int = 0
+    segment_bytes: int = 10 << 20
+    segments: int = 10
+
+
+_ANSWER = struct.Struct("=?dqqq")
+#: None when the turn could not be taken; it will be tried again with the same and more.
+Turn = Callable[[Seen], Optional[Answer]]
+
+
+#: What signal handlers noted, for the loop to act upon: the signals' numbers.
+_noted: Set[int] = set()
+
+
+def note(number: int, _frame: object) -> None:
+    """The handler of every signal that concerns a shim."""
+    if number != signal.SIGCHLD:
+        _noted.add(number)
+
+
+def install_handlers() -> int:
+    """Once, in the agent's own shim; the descriptor that wakes it."""
+    return signals.listen((signal.SIGCHLD, POKE, signal.SIGTERM, signal.SIGINT), note)
+
+
+def renew_wake() -> int:
+    """In a forked shim: the handlers are inherited, what they noted is not for us, and the wake-up pipe is our own."""
+    _noted.clear()
+    return signals.wake_by_pipe()
+
+
+def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] = None) -> None:
+    """Serve one project until a turn says that it is done."""
+    pidfd, watched, arriving = -1, 0, True
+    answer = Answer()
+    ended: List[Tuple[int, int]] = []
+    while True:
+        newly_ended, childless = reap()
+        ended += newly_ended
+        is_due = answer.due > 0.0 and time.monotonic() >= answer.due
+        if arriving or ended or is_due or _noted or (nursery is not None and nursery.has_news):
+            _noted.discard(POKE)  # what remains is the wish to leave, for good
+            capture.drain()
+            about_output = (capture.reader, capture.position, capture.lost_bytes)
+            taken = turn(Seen(os.getpid(), arriving, bool(_noted), ended, childless, *about_output, pidfd))
+            if taken is not None:
+                arriving, ended, capture.lost_bytes = False, [], 0
+                capture.segment_bytes, capture.segments = taken.segment_bytes, taken.segments
+            answer = taken or answer._replace(due=time.monotonic() + _RETRY_SECONDS)
+            if answer.done:
+                return
+            if answer.watch != watched:
+                pidfd, watched = _watch(pidfd, answer.watch), answer.watch
+        if _wait(capture, wake, pidfd, nursery, answer.due):
+            answer = answer._replace(due=time.monotonic())  # the watched process ended
+
+
+def reap() -> Tuple[List[Tuple[int, int]], bool]:
+    """What ended, as (pid, wait status), and whether no child is left at all (waitpid(2): ECHILD)."""
+    ended: List[Tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended, True
+        if pid == 0:
+            return ended, False
+        ended.append((pid, status))
+
+
+def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], due: float) -> bool:
+    """Until something happens or is due; whether it was the end of the watched process."""
+    poll = select.poll()
+    for fd in (capture.reader, wake, pidfd, nursery.fd if nursery is not None else -1):
+        if fd >= 0:
+            poll.register(fd, select.POLLIN)
+    has_ended = False
+    milliseconds = max(0, int((due - time.monotonic()) * 1000) + 1) if due > 0.0 else None
+    if POKE in _noted:
+        milliseconds = 0
+    for fd, _ in poll.poll(milliseconds):
+        if fd == capture.reader:
+            capture.pump()
+        elif fd == wake:
+            os.read(wake, 4096)
+        elif fd == pidfd:
+            has_ended = True
+        elif nursery is not None and fd == nursery.fd:
+            nursery.serve()
+    return has_ended
+
+
+def _watch(pidfd: int, pid: int) -> int:
+    """A pidfd of `pid` in place of the last one; -1 where there is none, and then the turn looks by itself."""
+    if pidfd >= 0:
+        os.close(pidfd)
+    try:
+        return os.pidfd_open(pid) if pid else -1
+    except (OSError, AttributeError):
+        return -1
+
+
+def in_a_fork(turn: Turn) -> Turn:
+    """The same turn, taken in a child process that ends with it."""
+
+    def take(seen: Seen) -> Optional[Answer]:
+        data = ask_a_fork(lambda: _ANSWER.pack(*(turn(seen) or ())))
+        return Answer._make(_ANSWER.unpack(data)) if data else None
+
+    return take
+
+
+def ask_a_fork(question: Callable[[], bytes]) -> bytes:
+    """The few bytes that `question` gives, called in a child process; none when that failed or could not be forked."""
+    reader, writer = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:  # too many processes: the host's trouble, and not for ever
+        pid = -1
+    if pid == 0:
+        try:
+            os.write(writer, question())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    data = os.read(reader, 512) if pid > 0 else b""
+    os.close(reader)
+    if pid > 0:
+        os.waitpid(pid, 0)
+    return data

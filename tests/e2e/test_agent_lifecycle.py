@@ -1,0 +1,99 @@
+"""The agent starts, stops and starts again; the projects do not notice."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from tests.support import artifact, http, processes
+from tests.support.agent import AGENT, AgentHost
+from tests.support.wait import eventually
+
+pytestmark = pytest.mark.e2e
+
+
+def test_sigterm_leaves_projects_running_and_a_new_start_adopts_them(own_host: AgentHost, project: str) -> None:
+    pid = own_host.launch_fixture(project, "cron_like").json["pid"]
+    child = processes.look(pid)
+    assert child is not None
+    assert own_host.stop() == 0
+    assert not own_host.is_answering()
+    assert processes.is_alive(child)
+    own_host.start()
+    status = own_host.status(project)
+    assert (status["pid"], status["state"], status["restarts"]) == (pid, "ready", 0)
+    woken = own_host.project_output(project).count(b"\n")
+    own_host.wait_for_output(project, b"wake %d:" % (woken + 2))
+    reply = own_host.kill(project)
+    assert pid in [entry["pid"] for entry in reply.json["killed"]]
+
+
+def test_output_written_while_the_agent_is_down_is_kept(own_host: AgentHost, project: str) -> None:
+    own_host.launch_fixture(project, "floods_logs", env={"LINES": "100000"})
+    own_host.stop()
+    own_host.start()
+    output = own_host.wait_for_output(project, b"done\n", 30)
+    assert output == b"".join(b"line %07d\n" % number for number in range(1, 100_001)) + b"done\n"
+
+
+def test_a_project_that_died_while_the_agent_was_down_is_started_again(own_host: AgentHost, project: str) -> None:
+    own_host.launch_fixture(project, "hello")
+    own_host.stop()
+    processes.kill_all([own_host.shim(project), *own_host.project_processes(project)])
+    eventually(lambda: not own_host.project_processes(project))
+    own_host.start()
+    eventually(lambda: own_host.project_processes(project), 20, lambda: str(own_host.status(project)))
+    assert own_host.wait_for_state(project, "ready")["want"] == "up"
+
+
+def test_a_second_start_on_the_same_store(own_host: AgentHost) -> None:
+    second = own_host.run("serve", "--store", own_host.store, "--listen", f"127.0.0.1:{http.free_port()}")
+    assert second.returncode == 3, second
+    assert str(own_host.shim_pid(AGENT)).encode() in second.stderr
+    assert b"Traceback" not in second.stderr
+    assert own_host.is_answering()
+
+
+def test_a_start_on_a_port_that_is_taken(own_host: AgentHost) -> None:
+    listen = "{}:{}".format(*own_host.address)
+    other = os.path.join(own_host.base, "other-store")
+    second = own_host.run("serve", "--store", other, "--listen", listen)
+    assert second.returncode != 0
+    assert listen.encode() in second.stderr
+    assert b"Traceback" not in second.stderr
+    assert own_host.is_answering()
+    assert processes.mentioning(other) == []
+
+
+def test_stop(own_host: AgentHost, project: str) -> None:
+    pid = own_host.launch_fixture(project, "hello").json["pid"]
+    stop = own_host.run("stop", "--store", own_host.store)
+    assert stop.returncode == 0, stop
+    assert not own_host.is_answering()
+    assert own_host.process is not None
+    assert own_host.process.wait(10) == 0
+    assert [process.pid for process in own_host.project_processes(project)] == [pid]
+    own_host.start()
+
+
+def test_the_store_is_closed_to_others(own_host: AgentHost) -> None:
+    modes = {name: stat.S_IMODE(os.stat(own_host.path(name)).st_mode) for name in (".", "token")}
+    assert modes == {".": 0o700, "token": 0o600}
+    assert len(own_host.token) >= 43
+
+
+def test_the_key_survives_a_restart(own_host: AgentHost) -> None:
+    key = own_host.token
+    own_host.stop()
+    own_host.start()
+    assert own_host.token == key
+    assert own_host.request("GET", "/project").status == 200
+
+
+def test_the_zipapp_may_go_once_the_agent_runs(own_host: AgentHost, project: str) -> None:
+    os.remove(own_host.pyz)
+    assert own_host.launch(project, artifact.pack("hello", own_host.artifacts)).status == 201
+    own_host.crash_agent()
+    assert own_host.kill(project).json["status"] == "Successful"
