@@ -9,7 +9,7 @@ from typing import Iterator, List, Tuple, Union
 import build
 
 #: What is made on the spot or belongs to a person's tools; never committed.
-LOCAL = {".git", ".cache", ".venv", "__pycache__"}
+LOCAL = {".git", ".cache", ".venv", "__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 
 Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 

@@ -30,7 +30,8 @@ MAY_IMPORT = {
         "agent.errors", "agent.host",
     ),
     "agent.web": ("agent.operations", "agent.config", "agent.model", "agent.errors", "agent.store", "agent.host"),
-    "agent.client": ("agent.config", "agent.model", "agent.errors"),
+    "agent.connection": ("agent.config", "agent.errors"),
+    "agent.client": ("agent.connection", "agent.config", "agent.model", "agent.errors"),
     "agent.cli": ("agent.client", "agent.config", "agent.model", "agent.errors"),
     "agent.__main__": ("agent.config", "agent.errors"),
 }  # fmt: skip
@@ -42,7 +43,7 @@ BY_SUBCOMMAND = ("agent.__main__", "agent.cli", "agent.client")
 VENDORED = {
     "bottle": ("agent.web",),
     "multipart": ("agent.web",),
-    "waitress": ("agent.web.serve", "agent.web.channel", "agent.web.admission", "agent.web.front"),
+    "waitress": ("agent.web.server", "agent.web.channel", "agent.web.admission", "agent.web.front"),
 }
 #: These two decide and do nothing: the same input gives the same decision, whatever the clock or the host.
 PURE = ("agent.shim.machine", "agent.shim.restarts")
@@ -114,7 +115,7 @@ def violations(path: str) -> List[str]:
             fine = is_of_python(module) and not (importer in PURE and top in IMPURE)
         if not fine:
             found.append(f"{path}:{line}: {importer} may not import {module}")
-    return found
+    return list(dict.fromkeys(found))
 
 
 @pytest.mark.parametrize("path", PATHS)

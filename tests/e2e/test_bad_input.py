@@ -65,7 +65,7 @@ CALLS: Dict[str, Call] = {
     "no body": Call((400, 411), "", "POST", "/project?project=bad", None, RAW),
     "an empty body": Call((400, 411, 422), "", "POST", "/project?project=bad", b"", RAW),
     "a huge json body": Call((413,), "", "POST", "/kill_project", b" " * (1 << 20), JSON),
-    "no content type": Call((415,), "", "POST", "/project?project=bad", b"x", {}),
+    "no content type": Call((415, 422), "", "POST", "/project?project=bad", b"x", {}),
     "a wrong content type": Call((415,), "", "POST", "/project?project=bad", b"x", {"Content-Type": "text/html"}),
     "a form without a boundary": Call(
         (400,), "boundary", "POST", "/project", b"x", {"Content-Type": "multipart/form-data"}

@@ -16,7 +16,7 @@ def test_a_crash_is_followed_by_another_run(host: AgentHost, project: str) -> No
     first = host.launch_fixture(project, "crash_loop").json["pid"]
     eventually(lambda: host.status(project)["restarts"] >= 1, 10, "a restart")
     assert host.status(project)["pid"] != first
-    assert host.project_output(project).startswith(f"alive as {first}\ncrashing\nalive as ".encode())
+    host.wait_for_output(project, f"alive as {first}\ncrashing\nalive as ".encode())
     assert host.status(project)["exit_cause"]["code"] == 3
 
 

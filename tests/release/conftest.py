@@ -14,7 +14,7 @@ BARE = {"PATH": os.defpath}
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a command to its end in an empty folder with a bare environment and no input."""
 
     def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
