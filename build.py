@@ -321,8 +321,7 @@ def release_command(words: List[str]) -> int:
         "size_bytes": os.path.getsize(PYZ),
         "builder": {"python": platform.python_version(), "zlib": zlib.ZLIB_RUNTIME_VERSION},
         "dependencies": [
-            {"name": each.name, "version": each.version, "wheel": each.wheel, "sha256": each.sha256}
-            for each in DEPENDENCIES
+            {"name": each.name, "version": each.version, "wheel": each.wheel, "sha256": each.sha256} for each in DEPENDENCIES
         ],
     }
     with open(os.path.join(DIST, "release.json"), "w", encoding="utf-8") as file:

@@ -13,7 +13,14 @@ from typing import List, NoReturn, Optional, Sequence, Tuple
 from agent.errors import AgentError
 
 _FLAGS_WITH_VALUE = (
-    "--listen", "--store", "--token-file", "--tls-cert", "--tls-key", "--tls-client-ca", "--url", "--token",
+    "--listen",
+    "--store",
+    "--token-file",
+    "--tls-cert",
+    "--tls-key",
+    "--tls-client-ca",
+    "--url",
+    "--token",
 )
 
 

@@ -40,8 +40,13 @@ class Client:
         return text
 
     def launch(
-        self, project: str, artifact: Union[str, BinaryIO], version: Optional[str] = None, sha256: Optional[str] = None,
-        on_progress: Optional[Progress] = None, retries: int = 2,
+        self,
+        project: str,
+        artifact: Union[str, BinaryIO],
+        version: Optional[str] = None,
+        sha256: Optional[str] = None,
+        on_progress: Optional[Progress] = None,
+        retries: int = 2,
     ) -> Json:
         """Upload an artifact (a path, or a seekable binary file) and wait until it runs; the agent's reply.
 
@@ -106,7 +111,11 @@ class Client:
         return self._json("GET", "/healthz")
 
     def _json(
-        self, method: str, target: str, body: Optional[Body] = None, wait_seconds: Optional[float] = None,
+        self,
+        method: str,
+        target: str,
+        body: Optional[Body] = None,
+        wait_seconds: Optional[float] = None,
         on_progress: Optional[Progress] = None,
     ) -> Json:
         document = _parsed(self._read(self._open(method, target, body, wait_seconds, on_progress)))
@@ -115,7 +124,11 @@ class Client:
         return document
 
     def _open(
-        self, method: str, target: str, body: Optional[Body] = None, wait_seconds: Optional[float] = None,
+        self,
+        method: str,
+        target: str,
+        body: Optional[Body] = None,
+        wait_seconds: Optional[float] = None,
         on_progress: Optional[Progress] = None,
     ) -> http.client.HTTPResponse:
         """The answer, its body still to be read; a refusal is raised. A 503 in plain JSON is an answer: `health`."""
@@ -192,8 +205,11 @@ def digest(file: BinaryIO) -> str:
 
 
 def find_local(
-    environ: Mapping[str, str] = os.environ, url: Optional[str] = None, token: Optional[str] = None,
-    token_file: Optional[str] = None, store: Optional[str] = None,
+    environ: Mapping[str, str] = os.environ,
+    url: Optional[str] = None,
+    token: Optional[str] = None,
+    token_file: Optional[str] = None,
+    store: Optional[str] = None,
 ) -> Tuple[str, Optional[str]]:
     """Whom to call and with which key: what is given, else ANT_HOST_AGENT_URL, _TOKEN, …, else this host's agent.
 

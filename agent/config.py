@@ -21,8 +21,14 @@ ENVIRONMENT_PREFIX = "ANT_HOST_AGENT_"
 
 #: Every option of `serve`, and what its value is; None for a switch.
 OPTIONS: Dict[str, Optional[str]] = {
-    "listen": "HOST:PORT", "store": "DIR", "token_file": "FILE", "no_auth": None, "allow_plaintext": None,
-    "tls_cert": "FILE", "tls_key": "FILE", "tls_client_ca": "FILE",
+    "listen": "HOST:PORT",
+    "store": "DIR",
+    "token_file": "FILE",
+    "no_auth": None,
+    "allow_plaintext": None,
+    "tls_cert": "FILE",
+    "tls_key": "FILE",
+    "tls_client_ca": "FILE",
 }
 _CLIENT_OPTIONS = ("url", "token")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -200,12 +206,16 @@ def _refuse_exposure(given: Dict[str, _Given], listen: _Given, host: str) -> Non
         return
     if "no_auth" in given:
         _refuse(
-            given["no_auth"].source, "", f"is for loopback only, and {listen.source} is {listen.text}.",
+            given["no_auth"].source,
+            "",
+            f"is for loopback only, and {listen.source} is {listen.text}.",
             "Anybody who reaches that address could run programs here: use a key, or listen on 127.0.0.1.",
         )
     if "allow_plaintext" not in given:
         _refuse(
-            listen.source, listen.text, "can be reached from other machines, and this agent speaks no TLS yet.",
+            listen.source,
+            listen.text,
+            "can be reached from other machines, and this agent speaks no TLS yet.",
             _BEHIND_A_PROXY + " Where the network itself is private, --allow-plaintext permits it.",
         )
 

@@ -55,7 +55,11 @@ class Exchange:
         self._address, self._prefix = parts.netloc, parts.path.rstrip("/")
 
     def call(
-        self, method: str, target: str, body: Optional[Body] = None, wait_seconds: Optional[float] = None,
+        self,
+        method: str,
+        target: str,
+        body: Optional[Body] = None,
+        wait_seconds: Optional[float] = None,
         on_progress: Optional[Progress] = None,
     ) -> http.client.HTTPResponse:
         """The answer, its head read; closing it closes the connection. Unreachable or ConnectionLost without one."""
@@ -97,9 +101,7 @@ class Exchange:
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         return connection
 
-    def _send_head(
-        self, connection: http.client.HTTPConnection, method: str, target: str, body: Optional[Body]
-    ) -> None:
+    def _send_head(self, connection: http.client.HTTPConnection, method: str, target: str, body: Optional[Body]) -> None:
         connection.putrequest(method, self._prefix + target, skip_accept_encoding=True)
         connection.putheader("User-Agent", "ant-host-agent/" + __version__)
         connection.putheader("Connection", "close")

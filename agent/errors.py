@@ -166,8 +166,19 @@ class Unreachable(AgentError):
 KINDS: Dict[str, Type[AgentError]] = {
     kind.kind: kind
     for kind in (
-        AgentError, MalformedRequest, Unauthenticated, Forbidden, NotFound, MethodNotAllowed, Conflict, LengthRequired,
-        TooLarge, UnsupportedMediaType, ArtifactFault, Busy, StorageFull,
+        AgentError,
+        MalformedRequest,
+        Unauthenticated,
+        Forbidden,
+        NotFound,
+        MethodNotAllowed,
+        Conflict,
+        LengthRequired,
+        TooLarge,
+        UnsupportedMediaType,
+        ArtifactFault,
+        Busy,
+        StorageFull,
     )
 }
 

@@ -69,9 +69,7 @@ def _parse_json(data: bytes) -> Dict[str, Any]:
     if len(data) > MAX_BYTES:
         _refuse("anthill.json", f"it has more than {MAX_BYTES} bytes")
     try:
-        document = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
-        )
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
     except UnicodeDecodeError as error:
         _refuse("anthill.json", f"byte {error.start} is not UTF-8")
     except json.JSONDecodeError as error:
@@ -153,7 +151,7 @@ def _integer(name: str, value: Any, least: int, most: int) -> int:
         _refuse(name, f"expected a whole number, found {'a fraction' if isinstance(value, float) else _kind(value)}")
     if not least <= value <= most:
         _refuse(name, f"expected a whole number from {least} to {most}, found {str(value)[:40]}")
-    return value
+    return int(value)
 
 
 def _members(name: str, value: Any) -> Dict[str, Any]:
@@ -199,8 +197,11 @@ def _env(name: str, value: Any, warnings: List[str]) -> Dict[str, str]:
     members = _members(name, value)
     for variable, text in members.items():
         if not _ENV_NAME.fullmatch(variable):
-            _refuse(f"{name}.{variable[:60]}", "it is no name of an environment variable",
-                    "Use letters, digits and '_', not starting with a digit.")
+            _refuse(
+                f"{name}.{variable[:60]}",
+                "it is no name of an environment variable",
+                "Use letters, digits and '_', not starting with a digit.",
+            )
         _text(f"{name}.{variable}", text)
         if variable in CONTRACT_NAMES:
             warnings.append(f"'{name}.{variable}' has no effect: the agent sets {variable} itself")
@@ -271,6 +272,13 @@ def _sockets(name: str, value: Any, _: List[str]) -> Dict[str, str]:
 
 
 _FIELDS: Dict[str, Callable[[str, Any, List[str]], Any]] = {
-    "project": _project, "version": _version, "command": _command, "env": _env, "stop": _stop, "restart": _restart,
-    "logs": _logs, "keep_releases": _keep_releases, "sockets": _sockets,
+    "project": _project,
+    "version": _version,
+    "command": _command,
+    "env": _env,
+    "stop": _stop,
+    "restart": _restart,
+    "logs": _logs,
+    "keep_releases": _keep_releases,
+    "sockets": _sockets,
 }

@@ -112,7 +112,7 @@ class Release:
         return {"schema": SCHEMA, **asdict(self)}
 
     @classmethod
-    def from_json(cls, document: Dict[str, Any]) -> "Release":
+    def from_json(cls, document: Dict[str, Any]) -> Release:
         """Read what any released version wrote; unknown members are a newer version's and are left out."""
         known = {name: document[name] for name in cls.__dataclass_fields__ if name in document}
         known["command"] = tuple(known["command"])
@@ -171,7 +171,10 @@ class UnknownExit:
 
 ExitCause = Union[Exited, Signaled, FailedToStart, UnknownExit]
 _CAUSES: Dict[str, Any] = {
-    "exited": Exited, "signaled": Signaled, "failed_to_start": FailedToStart, "unknown": UnknownExit,
+    "exited": Exited,
+    "signaled": Signaled,
+    "failed_to_start": FailedToStart,
+    "unknown": UnknownExit,
 }
 
 

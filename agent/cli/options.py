@@ -20,7 +20,10 @@ class Parser(argparse.ArgumentParser):
 def parser(verb: str, summary: str, epilog: str) -> Parser:
     """The parser of one verb, the common options already in it."""
     made = Parser(
-        prog=f"ant-host-agent.pyz {verb}", description=summary, epilog=epilog, allow_abbrev=False,
+        prog=f"ant-host-agent.pyz {verb}",
+        description=summary,
+        epilog=epilog,
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     common = made.add_argument_group("which agent (on its own host it is found by itself)")

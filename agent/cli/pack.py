@@ -20,9 +20,10 @@ LEFT_OUT = (".git", "__pycache__")
 
 def pack(folder: str, file: BinaryIO) -> None:
     """Write the folder as a tar.gz. ArtifactFault names what can't be packed or read."""
-    with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed, tarfile.open(
-        mode="w|", fileobj=packed, format=tarfile.PAX_FORMAT
-    ) as tar:
+    with (
+        gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
+        tarfile.open(mode="w|", fileobj=packed, format=tarfile.PAX_FORMAT) as tar,
+    ):
         for name in _names(folder, ""):
             _add(tar, folder, name)
 

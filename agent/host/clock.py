@@ -10,8 +10,8 @@ from typing import Optional
 def timestamp(seconds: Optional[float] = None) -> str:
     """Seconds since the epoch (default: now) as `2026-01-31T12:04:31.250Z` (RFC 3339, UTC)."""
     seconds = time.time() if seconds is None else seconds
-    whole = int(seconds)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((seconds - whole) * 1000):03d}Z"
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{milliseconds:03d}Z"
 
 
 def from_timestamp(text: str) -> float:

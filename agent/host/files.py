@@ -87,14 +87,17 @@ def append_line(path: str, document: Dict[str, Any], limit_bytes: int) -> None:
 
     One write(2) with O_APPEND, so that lines of two writers never mix.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         if os.fstat(fd).st_size >= limit_bytes:
             stem, extension = os.path.splitext(path)
             os.rename(path, stem + ".1" + extension)
+            following = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             os.close(fd)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.write(fd, json.dumps(document).encode() + b"\n")
+            fd = following
+        end = os.fstat(fd).st_size
+        is_torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"  # by a power cut or a full disk: not to take this one along
+        os.write(fd, b"\n" * is_torn + json.dumps(document).encode() + b"\n")
     finally:
         os.close(fd)
 

@@ -9,7 +9,6 @@ from typing import Callable, Iterable, Optional
 
 from agent.host import procfs
 
-
 SIGSTOP, SIGKILL = int(signal.SIGSTOP), int(signal.SIGKILL)
 
 
@@ -80,10 +79,6 @@ def restore_defaults() -> None:
 
     Python ignores SIGPIPE and SIGXFSZ, and exec passes ignored signals on (signal(7)).
     """
-    for number in range(1, signal.NSIG):
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError):  # 32 and 33 belong to the C library
-                continue
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -30,9 +30,7 @@ class Agent:
         """The shim of a project that was launched here at least once; NotFound otherwise."""
         handle = self.handle(project)
         if handle.want() is None:
-            raise NotFound(
-                f"There is no project {project!r} on this host.", "GET /project lists what there is.", project=project
-            )
+            raise NotFound(f"There is no project {project!r} on this host.", "GET /project lists what there is.", project=project)
         return handle
 
     def projects(self) -> List[str]:

@@ -6,7 +6,6 @@ After the exec this very process, same pid, is the shim: it holds the listening 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import subprocess
@@ -16,23 +15,19 @@ from typing import Dict, NoReturn, Optional
 
 from agent.config import ServeConfig
 from agent.errors import AlreadyRunning, UsageError
-from agent.host import clock, files, locks
-from agent.model import AGENT_PROJECT, LogPolicy, Release, RestartPolicy, StopPolicy
+from agent.host import files, locks
+from agent.model import AGENT_PROJECT, Release
+from agent.operations.own import BUNDLE, describe, install_bundle, read_own_manifest
 from agent.shim.record import Want, read_record, read_want, write_want
 from agent.store import releases
-from agent.store.bytecode import add_bytecode
 from agent.store.layout import ProjectLayout, StoreLayout
-
-_BUNDLE = AGENT_PROJECT + ".pyz"
-#: Requests in flight get this long when the agent is stopped.
-_DRAIN_SECONDS = 35.0
 
 
 def bootstrap(config: ServeConfig) -> NoReturn:
     """Never returns. UsageError when the store or the file is unusable, AlreadyRunning when an agent serves this store."""
     bundle = own_bundle()
     store = StoreLayout(config.store)
-    _make_store(store)
+    _make_store(store, config.token_file)
     layout = store.project(AGENT_PROJECT)
     files.make_directory(layout.root)
     lock = locks.acquire(layout.shim_lock)
@@ -44,25 +39,27 @@ def bootstrap(config: ServeConfig) -> NoReturn:
             f"Stop it with 'ant-host-agent.pyz stop --store {config.store}', or choose another --store.",
         )
     files.write_json(store.config, config.to_json())
-    release = _install(layout, bundle, config)
+    release = _install(store, layout, bundle)
     _want(layout, release.version)
     where = f"http://{config.listen}"
     sys.stderr.write(
         f"ant-host-agent {release.version}: {where}, store {config.store}, "
         + ("no key needed\n" if config.no_auth else f"admin key in {config.token_file}\n")
     )
-    become_shim(store, layout.release(release.version) + "/" + _BUNDLE, lock)
+    become_shim(store, f"{layout.release(release.version)}/{BUNDLE}", lock)
 
 
 def own_bundle() -> str:
     """The zipapp that this process runs from, all links resolved: a path that may be replaced must not be run from."""
     path = os.path.realpath(sys.argv[0])
     if not zipfile.is_zipfile(path):
-        raise UsageError(f"{path} is not the zipapp.", "Build it with 'python3 build.py build' and start dist/ant-host-agent.pyz.")
+        raise UsageError(
+            f"{path} is not the zipapp.", "Build it with 'python3 build.py build' and start dist/ant-host-agent.pyz."
+        )
     return path
 
 
-def shim_command(store: StoreLayout, bundle: str, passed: Dict[str, int]) -> "list[str]":
+def shim_command(store: StoreLayout, bundle: str, passed: Dict[str, int]) -> list[str]:
     """The command line of the agent's own shim, which is passed these descriptors."""
     descriptors = [f"{name}={fd}" for name, fd in passed.items()]
     return [sys.executable, "-I", "-S", bundle, "shim", store.root, *descriptors]
@@ -81,14 +78,14 @@ def replace_shim(store: StoreLayout, listener: int, control: int) -> bool:
         return False
     passed = {"lock": lock, "http": listener, "control": control}
     try:
-        command = shim_command(store, own_bundle(), passed)
+        command = [*shim_command(store, own_bundle(), passed), "detach"]
         subprocess.run(command, pass_fds=tuple(passed.values()), start_new_session=True, check=True, cwd="/", env={})
     finally:
         os.close(lock)
     return True
 
 
-def _make_store(store: StoreLayout) -> None:
+def _make_store(store: StoreLayout, token_file: str) -> None:
     try:
         files.make_directory(store.root)
         status = os.stat(store.root)
@@ -100,7 +97,7 @@ def _make_store(store: StoreLayout) -> None:
             )
         for directory in (store.staging, store.projects):
             files.make_directory(directory)
-        _make_token(store.token)
+        _make_token(token_file)
     except OSError as error:
         raise UsageError(
             f"The store {store.root} can't be used: {error.filename or store.root}: {error.strerror}.",
@@ -114,23 +111,17 @@ def _make_token(path: str) -> None:
         files.write_atomically(path, secrets.token_hex(32).encode() + b"\n")
 
 
-def _install(layout: ProjectLayout, bundle: str, config: ServeConfig) -> Release:
+def _install(store: StoreLayout, layout: ProjectLayout, bundle: str) -> Release:
     with open(bundle, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
-    with zipfile.ZipFile(bundle) as archive:
-        manifest = json.loads(archive.read("anthill.json"))
+    manifest = read_own_manifest(bundle)
     version = manifest["version"]
     placed = layout.release(version)
     files.make_directory(placed, 0o755)
     installed = releases.read(layout, version)
     if installed is None or installed.digest != digest:
-        add_bytecode(bundle, f"{placed}/{_BUNDLE}")
-    release = Release(
-        project=AGENT_PROJECT, version=version, digest=digest, size_bytes=os.path.getsize(bundle), manifest=manifest,
-        command=(sys.executable, "-I", "-S", f"{placed}/{_BUNDLE}", "agent", config.store),
-        sockets={"http": config.listen}, received_at=clock.timestamp(), received_from="bootstrap",
-        stop=StopPolicy("SIGTERM", _DRAIN_SECONDS), restart=RestartPolicy("always", 0.05, 5.0, 10.0), logs=LogPolicy(),
-    )  # fmt: skip
+        install_bundle(bundle, placed)
+    release = describe(store, version, digest, os.path.getsize(bundle), manifest, "bootstrap")
     releases.commit(layout, release)
     return release
 
@@ -140,4 +131,3 @@ def _want(layout: ProjectLayout, version: str) -> None:
     before = releases.current(layout)
     fallback = before if before != version and before is not None and releases.read(layout, before) else None
     write_want(layout, Want(True, last.generation + 1 if last else 1, version, fallback))
-

@@ -17,6 +17,7 @@ from agent.errors import ArtifactFault, Conflict
 from agent.host import clock, files, locks
 from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
+from agent.operations import canary, own
 from agent.operations.agent import Agent
 from agent.operations.outcome import start
 from agent.shim import machine
@@ -46,6 +47,7 @@ class LaunchCall:
     upload: Upload
     received_from: str
     started: float
+    force: bool = False
 
 
 class Steps:
@@ -68,7 +70,7 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
     steps.finish("receive")
     handle = agent.handle(call.project)
     try:
-        _check_call(call)
+        _check_call(agent, call)
         files.make_directory(handle.layout.root)
         lock = locks.acquire(handle.layout.launch_lock)
         if lock is None:
@@ -85,12 +87,12 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
         files.remove_if_present(call.upload.path)
 
 
-def _check_call(call: LaunchCall) -> None:
-    if call.project == AGENT_PROJECT:
+def _check_call(agent: Agent, call: LaunchCall) -> None:
+    bad = own.quarantined(agent.store, call.upload.digest) if call.project == AGENT_PROJECT and not call.force else None
+    if bad is not None:
         raise Conflict(
-            "This release of the agent can't replace itself yet.",
-            "Stop it on the host with 'ant-host-agent.pyz stop' and start the new file; the projects run on.",
-            project=call.project,
+            f"This release of the agent, {bad['version']}, failed on this host at {bad['at']}: {bad['reason']}.",
+            "Send another one, or add force=true to try it again.", project=call.project, quarantined=bad,
         )  # fmt: skip
     if call.sha256 is not None and call.sha256 != call.upload.digest:
         raise ArtifactFault(
@@ -113,6 +115,8 @@ def _launch(agent: Agent, handle: Handle, call: LaunchCall, steps: Steps) -> Tup
     except ArtifactFault:
         if is_new:
             releases.remove(handle.layout, release.version)
+        if call.project == AGENT_PROJECT:
+            canary.clear(agent)
         raise
     steps.finish("start")
     keep = int(release.manifest.get("keep_releases", 5))
@@ -133,6 +137,8 @@ def _make_release(agent: Agent, layout: ProjectLayout, call: LaunchCall, steps: 
     os.mkdir(unpacked, 0o700)
     try:
         artifacts.unpack(call.upload.path, unpacked, call.project)
+        if call.project == AGENT_PROJECT:
+            own.read_own_manifest(f"{unpacked}/{own.BUNDLE}")
         manifest = manifests.parse(call.manifest) if call.manifest else artifacts.read_manifest(unpacked, call.project)
         version = parse_version(call.version or manifest.version or call.upload.digest[:12])
         _refuse_taken(layout, version, call)
@@ -145,7 +151,7 @@ def _make_release(agent: Agent, layout: ProjectLayout, call: LaunchCall, steps: 
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
     try:
-        release = _describe(layout, version, manifest, call)
+        release = _describe(agent, layout, version, manifest, call)
         releases.commit(layout, release)
     except Exception as error:
         releases.remove(layout, version)
@@ -165,8 +171,13 @@ def _refuse_taken(layout: ProjectLayout, version: str, call: LaunchCall) -> None
         )  # fmt: skip
 
 
-def _describe(layout: ProjectLayout, version: str, manifest: Manifest, call: LaunchCall) -> Release:
+def _describe(agent: Agent, layout: ProjectLayout, version: str, manifest: Manifest, call: LaunchCall) -> Release:
     directory = layout.release(version)
+    if call.project == AGENT_PROJECT:
+        bundle = f"{directory}/{own.BUNDLE}"
+        own.install_bundle(bundle, directory)
+        document = own.read_own_manifest(bundle)
+        return own.describe(agent.store, version, call.upload.digest, call.upload.size_bytes, document, call.received_from)
     return Release(
         project=call.project,
         version=version,

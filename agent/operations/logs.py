@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from agent.host import files
 from agent.operations.agent import Agent
-from agent.shim.capture import segment_name, segment_numbers
 from agent.store import releases
 from agent.store.layout import ProjectLayout
 from agent.store.logs import LogTar, open_project_logs
+from agent.store.segments import segment_name, segment_numbers
 
 _RUN_BYTES = 64 << 10
 

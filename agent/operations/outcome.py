@@ -11,6 +11,8 @@ from typing import Optional
 
 from agent.errors import ArtifactFault, Busy, Conflict
 from agent.host import locks
+from agent.model import AGENT_PROJECT
+from agent.operations import own
 from agent.operations.agent import Agent, remember
 from agent.operations.logs import run_output
 from agent.shim.handle import Handle
@@ -39,8 +41,12 @@ def start(agent: Agent, project: str, version: str, fallback: Optional[str], by:
             "The host goes on with it; GET /project/<id> shows the outcome.", 10, project=project,
         )  # fmt: skip
     if record.generation > want.generation or outcome is None or outcome.generation != want.generation:
-        raise Conflict(f"{project}: another call ended this launch of {version}.", "GET /project/<id> shows what is wanted now.", project=project)
-    conclude(handle)
+        raise Conflict(
+            f"{project}: another call ended this launch of {version}.",
+            "GET /project/<id> shows what is wanted now.",
+            project=project,
+        )
+    conclude(agent, handle)
     remember(handle, event, version=version, by=by, ready=outcome.ready, reason=outcome.reason)
     if not outcome.ready:
         raise _failure(handle, project, outcome, fallback)
@@ -66,8 +72,11 @@ def _explanation(handle: Handle) -> str:
     return record.explanation if record is not None else "its shim has not said anything"
 
 
-def conclude(handle: Handle) -> None:
-    """Write the outcome of the wanted generation into the store: `current`, or the want as it was before."""
+def conclude(agent: Agent, handle: Handle) -> None:
+    """Write the outcome of the wanted generation into the store: `current`, or the want as it was before.
+
+    A release of the agent itself that failed is quarantined: the next start must not try it again.
+    """
     with locks.hold(handle.layout.want_lock):
         want, record = handle.want(), handle.record()
         outcome = record.outcome if record is not None else None
@@ -77,7 +86,13 @@ def conclude(handle: Handle) -> None:
             return  # concluded before: the want is the fallback's already
         if outcome.ready:
             releases.point_current(handle.layout, outcome.version)
-        elif want.fallback is not None:
+            return
+        release = releases.read(handle.layout, outcome.version)
+        if handle.layout.project == AGENT_PROJECT and release is not None:
+            own.quarantine(agent.store, release.digest, outcome.version, outcome.reason)
+        if want.fallback is not None:
+            if releases.current(handle.layout) == outcome.version:  # reverted in its probation
+                releases.point_current(handle.layout, want.fallback)
             write_want(handle.layout, replace(want, version=want.fallback, fallback=None))
         else:
             write_want(handle.layout, replace(want, up=False))

@@ -25,7 +25,7 @@ def reconcile(agent: Agent) -> None:
     for project in agent.projects():
         try:
             handle = agent.handle(project)
-            conclude(handle)
+            conclude(agent, handle)
             if project != AGENT_PROJECT and not handle.is_alive:  # this process watches its own shim itself
                 handle.see_to_it()
         except (AgentError, OSError, ValueError) as error:

@@ -18,8 +18,16 @@ def rollback(agent: Agent, project: str, version: Optional[str], by: str) -> Tup
     if version is None:
         older = kept[: kept.index(current)] if current in kept else kept
         if not older:
-            raise Conflict(f"{project} has no release older than {current}.", "GET /project/<id>/history shows what ran.", project=project)
+            raise Conflict(
+                f"{project} has no release older than {current}.",
+                "GET /project/<id>/history shows what ran.",
+                project=project,
+            )
         version = older[-1]
     if version not in kept:
-        raise NotFound(f"{project} has no release {version} on this host.", f"It has: {', '.join(kept) or 'none'}.", project=project)
+        raise NotFound(
+            f"{project} has no release {version} on this host.",
+            f"It has: {', '.join(kept) or 'none'}.",
+            project=project,
+        )
     return start_again(agent, project, version, "rollback", by)

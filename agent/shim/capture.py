@@ -12,32 +12,17 @@ import contextlib
 import os
 import select
 import stat
-from typing import List, Tuple
+import sys
+from typing import Tuple
 
 from agent.host import files
 from agent.store.layout import ProjectLayout
+from agent.store.segments import segment_name, segment_numbers
 
-_PREFIX, _SUFFIX = "output-", ".log"
-_HAS_SPLICE = hasattr(os, "splice")
 _CHUNK_BYTES = 1 << 20
 _READ_BYTES = 1 << 16
 #: Pumps of one drain; what writes on faster than that is drained on in the next turn.
 _DRAIN_PUMPS = 256
-
-
-def segment_name(number: int) -> str:
-    """The file name of one segment; names sort in the order of writing."""
-    return f"{_PREFIX}{number:08d}{_SUFFIX}"
-
-
-def segment_numbers(directory: str) -> List[int]:
-    """The segments in a project's `logs/`, oldest first."""
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return []
-    digits = (name[len(_PREFIX) : -len(_SUFFIX)] for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
-    return sorted(int(number) for number in digits if number.isdigit())
 
 
 class Capture:
@@ -86,7 +71,7 @@ class Capture:
                 return
 
     def _move(self, limit: int) -> int:
-        if _HAS_SPLICE:
+        if sys.version_info >= (3, 10):
             return os.splice(self.reader, self._segment, limit, flags=os.SPLICE_F_NONBLOCK)
         data = os.read(self.reader, min(limit, _READ_BYTES))
         files.write_all(self._segment, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -31,6 +32,11 @@ class Control:
     def ready(self) -> None:
         """This agent answers; it may be given the work."""
         self._socket.send(b"ready")
+
+    def alive(self) -> None:
+        """A sign of life. One that can't be sent is left out: the shim is busy, or gone, and that is seen elsewhere."""
+        with contextlib.suppress(OSError):
+            self._socket.send(b"alive", socket.MSG_DONTWAIT)
 
     def fork(self, project: str, lock: int) -> None:
         """Have a shim forked that holds the project's lock. Busy while the agent's shim is being replaced."""

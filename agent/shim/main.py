@@ -12,6 +12,7 @@ from agent.errors import EXIT_AGENT_FAULT, EXIT_OK
 from agent.host import clock, files, prctl
 from agent.model import AGENT_PROJECT, LogPolicy
 from agent.shim import machine
+from agent.shim.agent_turn import AgentTurn
 from agent.shim.capture import Capture, prepare
 from agent.shim.nursery import Nursery
 from agent.shim.record import read_record
@@ -23,13 +24,13 @@ _CAP = LogPolicy()
 
 
 def main(arguments: List[str]) -> int:
-    """`shim STORE NAME=FD…`: the agent's own shim. Passed to it are `lock`, and what a dead shim held: `http`, `control`."""
+    """`shim STORE NAME=FD…`: the agent's own shim. Passed to it are `lock`, and what was held before: `http`, `control`."""
     store = StoreLayout(arguments[0])
     passed = {name: int(fd) for name, _, fd in (argument.partition("=") for argument in arguments[1:])}
-    for fd in passed.values():
-        os.set_inheritable(fd, False)
-    del passed["lock"]  # held by its descriptor, for as long as this process lives
-    if "control" in passed and os.fork():
+    for name, fd in passed.items():
+        if name != "detach":
+            os.set_inheritable(fd, False)
+    if passed.pop("detach", None) is not None and os.fork():
         os._exit(EXIT_OK)  # started by the agent: not to be its child, or stopping the agent would stop this, too
     os.environ.clear()
     os.chdir("/")
@@ -39,7 +40,7 @@ def main(arguments: List[str]) -> int:
     gc.collect()
     gc.freeze()  # forked shims share these pages for as long as nobody writes to them
     capture = Capture(layout, prepare(layout), _CAP.segment_bytes, _CAP.segments)
-    reside(capture, install_handlers(), lambda seen: Turn(layout, seen, nursery).take(), nursery)
+    reside(capture, install_handlers(), lambda seen: AgentTurn(layout, seen, nursery).take(), nursery)
     record = read_record(layout)
     if record is not None and record.state == machine.FAILED:
         sys.stderr.write(f"ant-host-agent: {record.explanation}\n  Its output is in {layout.logs}\n")

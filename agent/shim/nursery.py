@@ -11,7 +11,8 @@ import os
 import signal
 import socket
 import sys
-from typing import Callable, Dict, NoReturn, Optional, Set
+import time
+from typing import Callable, Dict, List, NoReturn, Optional, Sequence, Set
 
 from agent.host import procfs, sockets
 from agent.model import AGENT_PROJECT, Release
@@ -25,42 +26,52 @@ _ONE_DESCRIPTOR = socket.CMSG_SPACE(4)
 _DESCRIPTORS = 1024
 
 
-class Nursery:
-    """The agent's shim's end of the conversation with the agent."""
+class Conversation:
+    """What is said with one agent. `heard_clock` is when it last gave a sign of life, `proved_from` when its proof began."""
 
-    def __init__(
-        self, store: StoreLayout, passed: Dict[str, int], run_project: Callable[[StoreLayout, str], NoReturn]
-    ) -> None:
+    def __init__(self, control: socket.socket, is_ready: bool) -> None:
+        self.socket = control
+        self.is_ready = is_ready
+        self.heard_clock = time.monotonic()
+        self.proved_from: Optional[float] = None
+
+
+class Nursery:
+    """The agent's shim's end of the conversations with its agents: one, or two while one succeeds the other."""
+
+    def __init__(self, store: StoreLayout, passed: Dict[str, int], run_project: Callable[[StoreLayout, str], NoReturn]) -> None:
+        self.lock = passed.pop("lock")
         control = passed.pop("control", None)
-        self._store = store
+        self.store = store
         self._sockets = passed
-        self._control = socket.socket(fileno=control) if control is not None else None
+        self._unmet = socket.socket(fileno=control) if control is not None else None
+        self._theirs: Optional[socket.socket] = None
         self._run_project = run_project
         self._shims: Set[int] = set()
-        self._theirs: Optional[socket.socket] = None
-        self.agent_is_ready = control is not None  # who passes us a control socket is at work already
-        self._ready_is_news = False
+        self._agents: Dict[int, Conversation] = {}
+        self._has_news = False
 
     @property
-    def fd(self) -> int:
-        """The descriptor to poll; -1 while there is no agent."""
-        return self._control.fileno() if self._control is not None else -1
+    def fds(self) -> List[int]:
+        """The descriptors to poll."""
+        return [agent.socket.fileno() for agent in self._agents.values()]
 
     @property
     def has_news(self) -> bool:
-        """Whether the agent has become ready since this was asked last."""
-        news, self._ready_is_news = self._ready_is_news, False
+        """Whether an agent has become ready since this was asked last."""
+        news, self._has_news = self._has_news, False
         return news
+
+    def agent(self, pid: Optional[int]) -> Optional[Conversation]:
+        """The conversation with the agent of that pid."""
+        return self._agents.get(pid or 0)
 
     def pass_sockets(self, release: Release) -> Dict[str, int]:
         """What a new agent gets: the listening sockets, held here for good, and its end of a fresh conversation."""
         for name, address in release.sockets.items():
             if name not in self._sockets:
                 self._sockets[name] = sockets.bind(name, address)
-        if self._control is not None:
-            self._control.close()
-        self._control, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.agent_is_ready = False
+        self._unmet, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return {**{name: self._sockets[name] for name in release.sockets}, "control": self._theirs.fileno()}
 
     def close_passed(self) -> None:
@@ -69,33 +80,53 @@ class Nursery:
             self._theirs.close()
             self._theirs = None
 
-    def serve(self) -> None:
+    def meet(self, pid: int, is_ready: bool = False) -> None:
+        """The conversation just opened, or passed to us by an agent at work, is with this one."""
+        if self._unmet is not None:
+            self._agents[pid] = Conversation(self._unmet, is_ready)
+            self._unmet = None
+
+    def part(self, pid: int) -> None:
+        """The agent of that pid is gone."""
+        agent = self._agents.pop(pid, None)
+        if agent is not None:
+            agent.socket.close()
+
+    def execute(self, command: Sequence[str], pid: int) -> None:
+        """Go on as another release of the shim: same process, same children, same descriptors. OSError if it can't be.
+
+        Signals wait until the new program has its handlers (mask and pending signals survive exec; signal(7)).
+        """
+        kept = {"lock": self.lock, "control": self._agents[pid].socket.fileno(), **self._sockets}
+        for fd in kept.values():
+            os.set_inheritable(fd, True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            os.execv(command[0], [*command, *(f"{name}={fd}" for name, fd in kept.items())])
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def serve(self, fd: int) -> None:
         """Read and answer one message; the end of the conversation is the agent's end, which SIGCHLD tells as well.
 
-        Messages are words, `ready` and `fork ID PROJECT`, since what this process does between two forks, each fork pays for.
+        Messages are words (`ready`, `alive`, `fork ID PROJECT`), since what this process does between two forks, each
+        fork pays for in memory.
         """
-        assert self._control is not None
+        pid, agent = next((pid, agent) for pid, agent in self._agents.items() if agent.socket.fileno() == fd)
         try:
-            data, passed, _, _ = self._control.recvmsg(MESSAGE_BYTES, _ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC)
+            data, passed, _, _ = agent.socket.recvmsg(MESSAGE_BYTES, _ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC)
         except OSError:
             data, passed = b"", []
         words = data.split()
+        agent.heard_clock = time.monotonic()
         if not words:
-            self._control.close()
-            self._control = None
+            self.part(pid)
         elif words[0] == b"ready":
-            self.agent_is_ready = self._ready_is_news = True
+            agent.is_ready = self._has_news = True
         elif words[0] == b"fork":
             # close-on-exec, or a project would hold its own lock after its shim's death
             lock = int.from_bytes(passed[0][2][:4], sys.byteorder)
-            self._answer(words[1] + b" " + self._fork(words[2].decode(), lock))
-
-    def _answer(self, answer: bytes) -> None:
-        try:
-            assert self._control is not None
-            self._control.send(answer)
-        except OSError as error:  # the agent is gone; its successor looks at the locks
-            sys.stderr.write(f"the agent did not hear {answer!r}: {error}\n")
+            _answer(agent, words[1] + b" " + self._fork(words[2].decode(), lock))
 
     def _fork(self, project: str, lock: int) -> bytes:
         """`ok`, or what went wrong."""
@@ -107,7 +138,7 @@ class Nursery:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             _keep_only(lock)
-            self._run_project(self._store, project)
+            self._run_project(self.store, project)
         os.close(lock)
         self._shims.add(pid)
         return b"ok"
@@ -117,11 +148,18 @@ class Nursery:
         if pid in self._shims:
             self._shims.discard(pid)
             return
-        for project in os.listdir(self._store.projects):
-            layout = self._store.project(project)
+        for project in os.listdir(self.store.projects):
+            layout = self.store.project(project)
             record = read_record(layout) if project != AGENT_PROJECT else None
             if record is not None and record.pid == pid and record.boot_id == procfs.boot_id() and record.start_time:
                 leave_orphan_status(layout, pid, record.start_time, status)
+
+
+def _answer(agent: Conversation, answer: bytes) -> None:
+    try:
+        agent.socket.send(answer)
+    except OSError as error:  # the agent is gone; its successor looks at the locks
+        sys.stderr.write(f"the agent did not hear {answer!r}: {error}\n")
 
 
 def _keep_only(lock: int) -> None:

@@ -59,6 +59,19 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Successor:
+    """A new agent beside the one at work: `pid` is to take over, or (`is_retiring`) has handed over and drains."""
+
+    pid: int
+    start_time: int
+    version: str
+    generation: int
+    run: int
+    clock: float
+    is_retiring: bool = False
+
+
+@dataclass(frozen=True)
 class Record:
     """The actual state, as the shim last saw it.
 
@@ -95,6 +108,9 @@ class Record:
     exits: Tuple[Dict[str, Any], ...] = ()
     killed: Tuple[Dict[str, Any], ...] = ()
     survivors: Tuple[Dict[str, Any], ...] = ()
+    successor: Optional[Successor] = None
+    probation_clock: float = 0.0
+    hung: bool = False
 
 
 def read_want(layout: ProjectLayout) -> Optional[Want]:
@@ -102,25 +118,27 @@ def read_want(layout: ProjectLayout) -> Optional[Want]:
     document = files.read_json(layout.want)
     if document is None:
         return None
-    try:
-        return Want(
-            document["want"] == "up", document["generation"], document.get("release"),
-            document.get("fallback"), document.get("grace_seconds"),
-        )
-    except KeyError as error:
-        raise ValueError(f"{layout.want} has no member {error}") from error
+    if document.get("want") not in ("up", "down") or not isinstance(document.get("generation"), int):
+        raise ValueError(f"{layout.want} has no want of 'up' or 'down' with a generation")
+    return Want(
+        document["want"] == "up", document["generation"], document.get("release"),
+        document.get("fallback"), document.get("grace_seconds"),
+    )  # fmt: skip
 
 
 def write_want(layout: ProjectLayout, want: Want) -> None:
     """Persist the want; it survives a power cut from here on."""
-    files.write_json(layout.want, {
-        "schema": SCHEMA,
-        "want": "up" if want.up else "down",
-        "generation": want.generation,
-        "release": want.version,
-        "fallback": want.fallback,
-        "grace_seconds": want.grace_seconds,
-    })
+    files.write_json(
+        layout.want,
+        {
+            "schema": SCHEMA,
+            "want": "up" if want.up else "down",
+            "generation": want.generation,
+            "release": want.version,
+            "fallback": want.fallback,
+            "grace_seconds": want.grace_seconds,
+        },
+    )
 
 
 def read_record(layout: ProjectLayout) -> Optional[Record]:
@@ -134,10 +152,12 @@ def read_record(layout: ProjectLayout) -> Optional[Record]:
         known["outcome"] = Outcome(**_known(Outcome, outcome)) if outcome else None
         stop = known.get("stop")
         known["stop"] = Stop(**{**_known(Stop, stop), "killed": tuple(stop["killed"])}) if stop else None
+        successor = known.get("successor")
+        known["successor"] = Successor(**_known(Successor, successor)) if successor else None
         for name in ("exits", "killed", "survivors"):
             known[name] = tuple(known.get(name, ()))
         return Record(**known)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -116,7 +116,7 @@ def reap() -> Tuple[List[Tuple[int, int]], bool]:
 def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], due: float) -> bool:
     """Until something happens or is due; whether it was the end of the watched process."""
     poll = select.poll()
-    for fd in (capture.reader, wake, pidfd, nursery.fd if nursery is not None else -1):
+    for fd in (capture.reader, wake, pidfd, *(nursery.fds if nursery is not None else ())):
         if fd >= 0:
             poll.register(fd, select.POLLIN)
     has_ended = False
@@ -130,8 +130,8 @@ def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], d
             os.read(wake, 4096)
         elif fd == pidfd:
             has_ended = True
-        elif nursery is not None and fd == nursery.fd:
-            nursery.serve()
+        elif nursery is not None:
+            nursery.serve(fd)
     return has_ended
 
 

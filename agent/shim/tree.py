@@ -95,7 +95,7 @@ def _become(
 
 
 def _exec_failure(error: OSError, program: str, directory: str) -> str:
-    if error.errno == errno.ENOENT and os.path.exists(program):
+    if error.errno == errno.ENOENT and error.filename == program and os.path.exists(program):
         return f"{program}: its interpreter does not exist on this host"
     if error.errno == errno.ENOEXEC:
         return f"{program}: not a program for this host, or a script without a '#!' line"

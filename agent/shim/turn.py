@@ -12,7 +12,16 @@ from typing import Optional
 
 from agent.host import cgroups, clock, files, procfs
 from agent.model import (
-    ExitCause, Exited, FailedToStart, LogPolicy, Release, RestartPolicy, StopPolicy, UnknownExit, cause_from_json, cause_to_json,
+    ExitCause,
+    Exited,
+    FailedToStart,
+    LogPolicy,
+    Release,
+    RestartPolicy,
+    StopPolicy,
+    UnknownExit,
+    cause_from_json,
+    cause_to_json,
     signal_number,
 )  # fmt: skip
 from agent.shim import ladder, machine
@@ -20,10 +29,9 @@ from agent.shim.capture import open_writer
 from agent.shim.child import end_of_adopted, take_over
 from agent.shim.environment import environment, marker
 from agent.shim.journal import Journal
-from agent.shim.nursery import Nursery
 from agent.shim.record import Record, Want, read_want
 from agent.shim.resident import Answer, Seen
-from agent.shim.tree import Tree, cause_of, spawn
+from agent.shim.tree import Spawned, Tree, cause_of, spawn
 from agent.shim.verdict import is_proving, is_superseded, outcome_of, verdict, version_to_run
 from agent.store.layout import ProjectLayout
 
@@ -35,12 +43,11 @@ _LOOK_SELDOM_SECONDS = 5.0
 
 
 class Turn:
-    """One turn. The agent's own shim takes it with its nursery, which holds the sockets."""
+    """One turn of a project's shim."""
 
-    def __init__(self, layout: ProjectLayout, seen: Seen, nursery: Optional[Nursery] = None) -> None:
+    def __init__(self, layout: ProjectLayout, seen: Seen) -> None:
         self.layout = layout
         self.seen = seen
-        self.nursery = nursery
         self.journal = Journal(layout)
         self.release: Optional[Release] = None
         self.want: Optional[Want] = None
@@ -53,9 +60,9 @@ class Turn:
 
     def take(self) -> Answer:
         """Look, step, publish."""
-        self._load_release(self.record.version)
+        self.release = self._read_release(self.record.version)
         if self.seen.arriving:
-            take_over(self.journal)
+            self._arrive()
             resident = self.seen.resident
             # before the want is read: whoever writes one from now on can poke us
             self.journal.publish(shim={"pid": resident, "start_time": procfs.start_time(resident) or 0})
@@ -68,11 +75,14 @@ class Turn:
         watch = self.record.pid if self.record.adopted and self.record.ended is None else None
         return Answer(self.done, self._due(), watch or 0, policy.segment_bytes, policy.segments)
 
+    def _arrive(self) -> None:
+        take_over(self.journal)
+
     def _due(self) -> float:
         """By when (monotonic clock) the next turn has to be taken even if nothing happens; 0 for never."""
         record, now = self.record, time.monotonic()
         due = []
-        if record.state == machine.RUNNING and self.nursery is None:
+        if record.state == machine.RUNNING:
             due.append(record.started_clock + READY_SECONDS)
         if record.state == machine.BACKOFF:
             due.append(record.next_start_clock)
@@ -81,7 +91,7 @@ class Turn:
         if record.adopted and record.pid is not None:
             is_told = self.seen.pidfd >= 0 and record.gone_clock is None and record.ended is None and record.stop is None
             due.append(now + (_LOOK_SELDOM_SECONDS if is_told else _LOOK_SECONDS))
-        return max(min(due), 0.001) if due else 0.0
+        return min(due, default=0.0)
 
     # ------------------------------------------------------------------ what is, and the step from there
 
@@ -93,8 +103,6 @@ class Turn:
             last = cause_of(status)
             if pid == self.record.pid:
                 ended = ended or last
-            elif self.nursery is not None:
-                self.nursery.reaped(pid, status)
         if self.record.pid is None:
             return
         if ended is None and self.record.adopted:
@@ -110,8 +118,6 @@ class Turn:
 
     def _is_empty(self) -> bool:
         """ECHILD is the kernel's word that nothing is left; where children hang elsewhere, a search is."""
-        if self.nursery is not None:
-            return True  # the agent is one process; this shim's other children are the projects' shims
         return self.seen.childless and not (self.record.adopted and self._tree().members())
 
     def _step(self) -> None:
@@ -136,12 +142,14 @@ class Turn:
         elif self.record.state == machine.RUNNING and self._has_proved():
             if is_proving(self.want, self.record):
                 self.journal.note(outcome=outcome_of(self.record, ready=True))
+                self._proved()
             self.journal.event("ready")
             self.journal.go(machine.PROVED, "running")
 
+    def _proved(self) -> None:
+        """A hook: the launch of this generation has just succeeded."""
+
     def _has_proved(self) -> bool:
-        if self.nursery is not None:
-            return self.nursery.agent_is_ready
         return time.monotonic() - self.record.started_clock >= READY_SECONDS
 
     def _is_superseded(self) -> bool:
@@ -193,33 +201,33 @@ class Turn:
 
     def _spawn(self, version: str) -> Optional[FailedToStart]:
         """Fork, record, execute; or why that can't be."""
-        release = self._load_release(version)
-        if release is None:
+        self.release = self._read_release(version)
+        if self.release is None:
             return FailedToStart(f"release {version} is not in the store")
         for directory in (self.layout.data, self.layout.secrets):
             files.make_directory(directory)
-        passed = self.nursery.pass_sockets(release) if self.nursery is not None else {}
-        cgroup = cgroups.create(_group_name(self.layout)) if self.nursery is None else None
-        output = open_writer(self.seen.reader)
+        cgroup = cgroups.create(_group_name(self.layout))
         try:
-            directory = self.layout.release(version)
-            spawned = spawn(release.command, directory, environment(release, self.layout), output, passed, cgroup)
+            spawned = self._fork(self.release, cgroup)
         except OSError as error:
             return FailedToStart(f"fork: {error.strerror}")
-        finally:
-            os.close(output)
-            if self.nursery is not None:
-                self.nursery.close_passed()
         self.journal.publish(pid=spawned.pid, start_time=spawned.start_time, cgroup=cgroup)
         failure = spawned.release()
         if failure is not None:
             os.waitpid(spawned.pid, 0)
         return failure
 
-    def _load_release(self, version: Optional[str]) -> Optional[Release]:
+    def _fork(self, release: Release, cgroup: Optional[str]) -> Spawned:
+        output = open_writer(self.seen.reader)
+        try:
+            directory = self.layout.release(release.version)
+            return spawn(release.command, directory, environment(release, self.layout), output, {}, cgroup)
+        finally:
+            os.close(output)
+
+    def _read_release(self, version: Optional[str]) -> Optional[Release]:
         document = files.read_json(self.layout.release_json(version)) if version else None
-        self.release = Release.from_json(document) if document is not None else None
-        return self.release
+        return Release.from_json(document) if document is not None else None
 
     # ------------------------------------------------------------------ a run's end
 
@@ -249,7 +257,15 @@ class Turn:
         if self.record.cgroup is not None:
             cgroups.remove(self.record.cgroup)
         self.journal.note(
-            pid=None, start_time=None, adopted=False, cgroup=None, killed=killed, survivors=(), stop=None, ended=None, gone_clock=None
+            pid=None,
+            start_time=None,
+            adopted=False,
+            cgroup=None,
+            killed=killed,
+            survivors=(),
+            stop=None,
+            ended=None,
+            gone_clock=None,
         )
         if by_itself:
             self._ended_by_itself(cause, ran)
@@ -272,8 +288,6 @@ class Turn:
             self.journal.go(found.event, found.reason, settled=found.settled)
 
     def _tree(self) -> Tree:
-        if self.nursery is not None:
-            return Tree(self.record.pid, self.seen.resident, marker(self.layout), None, scattered=False)
         resident = self.seen.resident
         return Tree(resident, resident, marker(self.layout), self.record.cgroup, self.record.adopted)
 

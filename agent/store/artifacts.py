@@ -15,9 +15,7 @@ from agent.manifest import Manifest
 from agent.store import decompress, tarball, tarheader, zipball
 
 MANIFEST_NAME = "anthill.json"
-_ACCEPTED = (
-    "Send a tar (plain, gzip, bzip2, xz, zstd), a zip, a zipapp (a zip with __main__.py) or one executable (ELF or #!)."
-)
+_ACCEPTED = "Send a tar (plain, gzip, bzip2, xz, zstd), a zip, a zipapp (a zip with __main__.py) or one executable (ELF or #!)."
 _ZIP_MAGICS = (b"PK\3\4", b"PK\5\6")
 
 

@@ -25,8 +25,9 @@ def add_bytecode(pyz_path: str, destination_path: str) -> None:
     """Write a copy of a zipapp that holds, beside each source, its bytecode for the running Python.
 
     The copy appears whole, by a rename, with mode 0755; the two paths may be the same. Every member but the
-    bytecode keeps its bytes, and the shebang stays. ArtifactFault if it is no zip or a source does not compile,
-    OSError if the disk refuses.
+    bytecode keeps its bytes, and the shebang stays. One process makes the same copy each time, and from 3.11 on so
+    does each Python (marshal of 3.9 and 3.10 orders sets by the process's hash seed). ArtifactFault if it is no zip
+    or a source does not compile, OSError if the disk refuses.
     """
     try:
         with zipfile.ZipFile(pyz_path) as archive:

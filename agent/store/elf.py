@@ -13,8 +13,18 @@ from agent.errors import ArtifactFault
 MAGIC = b"\x7fELF"
 
 _MACHINES: Dict[int, str] = {
-    2: "sparc", 3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 43: "sparc64", 62: "x86_64",
-    183: "aarch64", 243: "riscv64", 258: "loongarch64",
+    2: "sparc",
+    3: "i386",
+    8: "mips",
+    20: "ppc",
+    21: "ppc64",
+    22: "s390x",
+    40: "arm",
+    43: "sparc64",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
 }
 _USUAL_BITS: Dict[str, int] = {"i386": 32, "arm": 32, "x86_64": 64, "aarch64": 64, "riscv64": 64, "loongarch64": 64}
 #: What the kernel of a CPU runs besides its own: 64-bit ones run the 32-bit programs of their family.

@@ -54,7 +54,8 @@ def _from_manifest(command: Command, around: Surroundings) -> Command:
         if found is None:
             raise ArtifactFault(
                 f"manifest: command: there is no program {program!r} on the PATH {around.search_path}.",
-                f"Install it on the host, or write './{program}' if it is in the artifact.", field="command",
+                f"Install it on the host, or write './{program}' if it is in the artifact.",
+                field="command",
             )
         return (found, *command[1:])
     path = os.path.normpath(os.path.join(around.directory, program))
@@ -62,12 +63,14 @@ def _from_manifest(command: Command, around: Surroundings) -> Command:
     if not inside and not program.startswith("/"):
         raise ArtifactFault(
             f"manifest: command: {program!r} is outside the release.",
-            "Name a program of the artifact, or one of the host by its absolute path.", field="command",
+            "Name a program of the artifact, or one of the host by its absolute path.",
+            field="command",
         )
     if not is_file(path):
         raise ArtifactFault(
             f"manifest: command: {program!r} is no file {'in the artifact' if inside else 'on this host'}.",
-            _listing(around.directory), field="command",
+            _listing(around.directory),
+            field="command",
         )
     return (*programs.argv(path, around), *command[1:])
 

@@ -96,6 +96,11 @@ class StoreLayout:
         return self.root + "/config.json"
 
     @property
+    def quarantine(self) -> str:
+        """Releases of the agent, by digest, that failed their proof or probation on this host."""
+        return self.root + "/quarantine.json"
+
+    @property
     def staging(self) -> str:
         return self.root + "/staging"
 

@@ -119,8 +119,10 @@ def _check_env(argument: Tuple[str, ...], around: Surroundings, shown: str) -> N
             return
         program = next((word for word in words if not word.startswith("-") and not _ASSIGNMENT.fullmatch(word)), "")
     elif " " in program or "\t" in program:
-        raise ArtifactFault(f"{shown} has the #! line 'env {program}', and env looks for a program of that whole name.",
-                            f"Write '#!/usr/bin/env -S {program}'.")
+        raise ArtifactFault(
+            f"{shown} has the #! line 'env {program}', and env looks for a program of that whole name.",
+            f"Write '#!/usr/bin/env -S {program}'.",
+        )
     found = is_executable(os.path.join(around.directory, program)) if "/" in program else around.locate(program)
     if program and not found:
         raise _missing(shown, program)

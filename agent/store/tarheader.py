@@ -21,9 +21,15 @@ MEMBERS = (FILE, OLD_FILE, HARD_LINK, SYMLINK, DIRECTORY)
 
 #: What is refused, by what people know it as.
 _FOREIGN = {
-    b"3": "a character device", b"4": "a block device", b"6": "a FIFO", b"7": "a contiguous file",
-    b"S": "a sparse file (pack without --sparse)", b"V": "a volume label", b"M": "the rest of a multi-volume file",
-    b"D": "an incremental dump (pack without --listed-incremental)", b"X": "a Solaris extended header",
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a FIFO",
+    b"7": "a contiguous file",
+    b"S": "a sparse file (pack without --sparse)",
+    b"V": "a volume label",
+    b"M": "the rest of a multi-volume file",
+    b"D": "an incremental dump (pack without --listed-incremental)",
+    b"X": "a Solaris extended header",
     b"A": "a Solaris access control list",
 }
 _MAX_NUMBER = 1 << 62

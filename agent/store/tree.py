@@ -73,8 +73,11 @@ class Tree:
         self._add_name(path, _FILE)
         self._budget.take_bytes(0)
         os.link(
-            target[-1], path[-1], follow_symlinks=False,
-            src_dir_fd=self._descriptor(target[:-1]), dst_dir_fd=self._descriptor(path[:-1]),
+            target[-1],
+            path[-1],
+            follow_symlinks=False,
+            src_dir_fd=self._descriptor(target[:-1]),
+            dst_dir_fd=self._descriptor(path[:-1]),
         )
 
     def add_symlink(self, path: Path, target: str) -> None:
@@ -149,8 +152,11 @@ class Tree:
             part = ahead.pop()
             self._link_steps += 1
             if part == ".." and len(at) <= len(top):
-                raise refusal(path, f"is a symlink to {self._links[path]!r}, outside the release",
-                              "Use relative links that stay inside the artifact (and inside its only top folder).")
+                raise refusal(
+                    path,
+                    f"is a symlink to {self._links[path]!r}, outside the release",
+                    "Use relative links that stay inside the artifact (and inside its only top folder).",
+                )
             if part == "..":
                 at.pop()
             elif part not in ("", "."):

@@ -77,8 +77,11 @@ def read_members(file: BinaryIO, limits: Limits = DEFAULT, zipapp: bool = False)
         if entry.offset + entry.stored_bytes > directory.offset:
             raise refusal(entry.name, "does not fit before the central directory")
         if entry.offset < end or (entry.offset > end and not zipapp):
-            raise refusal(entry.name, "does not begin where the member before it ends",
-                          "A zip with bytes before or between its members is no ordinary one; build it again.")
+            raise refusal(
+                entry.name,
+                "does not begin where the member before it ends",
+                "A zip with bytes before or between its members is no ordinary one; build it again.",
+            )
         data_at, end = zipheader.read_local(file, entry)
         members.append(Member(path, entry, data_at))
     if end > directory.offset or (end < directory.offset and not zipapp):
@@ -114,8 +117,10 @@ def _check_totals(members: List[Member], limits: Limits) -> None:
     if size > limits.total_bytes:
         raise archive_refusal(f"unpacks to more than {limits.total_bytes} bytes")
     if size > limits.ratio_free_bytes and size > stored * limits.ratio:
-        raise archive_refusal(f"unpacks to more than {limits.ratio} times its size",
-                              "This is how decompression bombs look; leave large files of zeros out of the artifact.")
+        raise archive_refusal(
+            f"unpacks to more than {limits.ratio} times its size",
+            "This is how decompression bombs look; leave large files of zeros out of the artifact.",
+        )
     seen: Dict[Path, bool] = {}
     for member in members:
         if member.path in seen and not (member.entry.is_directory and seen[member.path]):

@@ -143,8 +143,25 @@ def _read_end64(file: BinaryIO, end: int) -> Optional[Tuple[int, int, int, int]]
 def _read_entry(data: bytes, at: int, shift: int) -> Tuple[Entry, int]:
     if len(data) - at < _CENTRAL.size:
         raise damaged("its central directory is cut short")
-    (signature, made_by, _, flags, method, _, _, crc, stored_bytes, size, name_bytes, extra_bytes, comment_bytes, disk,
-     _, attributes, offset) = _CENTRAL.unpack_from(data, at)
+    (
+        signature,
+        made_by,
+        _,
+        flags,
+        method,
+        _,
+        _,
+        crc,
+        stored_bytes,
+        size,
+        name_bytes,
+        extra_bytes,
+        comment_bytes,
+        disk,
+        _,
+        attributes,
+        offset,
+    ) = _CENTRAL.unpack_from(data, at)
     name_at = at + _CENTRAL.size
     extra_at = name_at + name_bytes
     end = extra_at + extra_bytes + comment_bytes

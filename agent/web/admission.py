@@ -102,18 +102,14 @@ class Gate:
         if kind not in ("", _MULTIPART_TYPE) and (not kind.startswith("application/") or kind == _FORM_TYPE):
             raise UnsupportedMediaType(f"Content-Type: {kind[:80]!r} is no type of an artifact.", _CURL_RAW)
         if not request.chunked and "CONTENT_LENGTH" not in request.headers:
-            raise LengthRequired(
-                "The artifact is missing, or its length.", "Send Content-Length, or Transfer-Encoding: chunked."
-            )
+            raise LengthRequired("The artifact is missing, or its length.", "Send Content-Length, or Transfer-Encoding: chunked.")
         if kind == _JSON_TYPE:
             return _small_body(request)
         boundary = boundary_of(content_type) if kind == _MULTIPART_TYPE else None
         if boundary is None:
             read_raw_query(request.query)
         if not request.chunked and request.content_length == 0:
-            raise MalformedRequest(
-                "artifact: the body is empty.", "Send the artifact's bytes, as multipart or as the raw body."
-            )
+            raise MalformedRequest("artifact: the body is empty.", "Send the artifact's bytes, as multipart or as the raw body.")
         self._uploads.require_size(request.content_length - (OVERHEAD_BYTES if boundary else 0))
         self._uploads.require_space(request.content_length)
         self._lanes[route.lane].require_room()
@@ -172,10 +168,7 @@ class AdmissionParser(HTTPRequestParser):  # type: ignore[misc]
     def _limit_control_lines(self) -> None:
         """Waitress bounds neither a chunk's control line nor the trailer."""
         receiver = self.body_rcv
-        if (
-            isinstance(receiver, ChunkedReceiver)
-            and len(receiver.control_line) + len(receiver.trailer) > _CONTROL_BYTES
-        ):
+        if isinstance(receiver, ChunkedReceiver) and len(receiver.control_line) + len(receiver.trailer) > _CONTROL_BYTES:
             raise MalformedRequest("Transfer-Encoding: a chunk's head or the trailer is too long.")
 
     def parse_header(self, header_plus: bytes) -> None:

@@ -70,9 +70,7 @@ def parse_object(body: bytes) -> Dict[str, Any]:
     try:
         document = json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise MalformedRequest(
-            f"The body is not valid JSON: {error}.", 'Send an object such as {"project": "web"}.'
-        ) from None
+        raise MalformedRequest(f"The body is not valid JSON: {error}.", 'Send an object such as {"project": "web"}.') from None
     if not isinstance(document, dict):
         raise MalformedRequest("The body is valid JSON but no object.", 'Send an object such as {"project": "web"}.')
     return document

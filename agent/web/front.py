@@ -22,6 +22,7 @@ from agent.web import problems
 HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 75.0
 _ACCEPTS = 64
+_HUNG_SECONDS = 5.0
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 # A whole head that is surely a ping: every line a plain header field. Anything else is Waitress's to judge.
@@ -64,6 +65,7 @@ class Front(threading.Thread):
         self._is_draining = self._is_stopped = False
         self._is_accepting = self._is_paused = False
         self._next_sweep = 0.0
+        self._turned_at = time.monotonic()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
@@ -81,6 +83,11 @@ class Front(threading.Thread):
         """End now, whatever is open."""
         self._is_stopped = True
         self._wake()
+
+    @property
+    def is_turning(self) -> bool:
+        """Whether the thread looked at its connections lately."""
+        return time.monotonic() - self._turned_at < _HUNG_SECONDS
 
     def _wake(self) -> None:
         try:
@@ -100,6 +107,7 @@ class Front(threading.Thread):
             self._close_everything()
 
     def _turn(self) -> None:
+        self._turned_at = time.monotonic()
         if self._is_draining and self._is_accepting:
             # a closed descriptor would stay registered: epoll goes by the open file, which others share
             self._epoll.unregister(self._listener)
@@ -216,9 +224,7 @@ class Front(threading.Thread):
             if now < connection.deadline:
                 continue
             if connection.data:
-                self._refuse(
-                    fd, problems.RequestTimeout(f"The request's head was not complete in {self._head_seconds:g} s.")
-                )
+                self._refuse(fd, problems.RequestTimeout(f"The request's head was not complete in {self._head_seconds:g} s."))
             else:
                 self._release(fd).socket.close()
 

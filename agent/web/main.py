@@ -9,12 +9,13 @@ import socket
 import sys
 import threading
 import time
-from typing import List
+from typing import Callable, List
 
 from agent.config import ServeConfig
 from agent.errors import EXIT_OK, UsageError
 from agent.host import files, sockets
-from agent.operations import bootstrap, reconcile
+from agent.model import AGENT_PROJECT
+from agent.operations import bootstrap, reconcile, selftest
 from agent.operations.agent import Agent
 from agent.shim.handle import Control
 from agent.store.layout import StoreLayout
@@ -34,16 +35,18 @@ def main(arguments: List[str]) -> int:
     server = Server(agent, listener, lambda: _key_hashes(config), ServerSettings(auth_required=not config.no_auth))
     stopped = threading.Event()
 
-    def stop(_number: int, _frame: object) -> None:
+    def stop(*_: object) -> None:
         stopped.set()
         server.drain()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for work in (reconcile.keep_reconciling, lambda *_: _watch_shim(agent, listener, stopped)):
+    if "PROVE" in os.environ:
+        selftest.prove(agent)
+    for work in (reconcile.keep_reconciling, lambda *_: _watch_shim(agent, listener, stop, stopped)):
         threading.Thread(target=work, args=(agent, stopped), daemon=True).start()
     control.ready()
-    server.run()
+    server.run(control.alive)
     stopped.set()
     return EXIT_OK
 
@@ -54,11 +57,18 @@ def _key_hashes(config: ServeConfig) -> List[bytes]:
     return [hashlib.sha256(token).digest()] if token else []
 
 
-def _watch_shim(agent: Agent, listener: socket.socket, stopped: threading.Event) -> None:
-    """The agent looks after its shim as its shim looks after it."""
+def _watch_shim(agent: Agent, listener: socket.socket, stop: Callable[[], None], stopped: threading.Event) -> None:
+    """The agent looks after its shim as its shim looks after it.
+
+    Only the one on record does: a successor whose shim died in the middle of its proof gives way.
+    """
     while True:
         agent.control.wait_for_end()
         if stopped.is_set():
+            return
+        record = agent.handle(AGENT_PROJECT).record()
+        if record is not None and record.pid != os.getpid():
+            stop()
             return
         sys.stderr.write("the agent's shim died; starting another one\n")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

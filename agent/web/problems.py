@@ -115,9 +115,7 @@ def from_server(status: int, reason: str) -> AgentError:
     if status == 431:
         return HeadTooLarge("The request's head is larger than 64 KiB.")
     if status == 501:
-        return EncodingNotImplemented(
-            reason, "Send the body with a Content-Length, or with Transfer-Encoding: chunked."
-        )
+        return EncodingNotImplemented(reason, "Send the body with a Content-Length, or with Transfer-Encoding: chunked.")
     if 400 <= status < 500:
         return MalformedRequest(f"The request is not valid HTTP: {reason}.")
     return AgentError("The request failed inside the agent.", "The reason is in the logs of project ant-host-agent.")

@@ -101,9 +101,7 @@ def health(call: Call) -> Answer:
 _PROJECT: Fields = {"project": Field(parse_project)}
 _VERSION: Fields = {"version": Field(parse_version)}
 _KILL: Fields = {"grace_seconds": seconds("grace_seconds"), "purge": flag("purge")}
-_LOGS: Fields = {
-    name: not_yet(name) for name in ("format", "tail", "since", "until", "grep", "follow", "run", "compress")
-}
+_LOGS: Fields = {name: not_yet(name) for name in ("format", "tail", "since", "until", "grep", "follow", "run", "compress")}
 _NAMED = ("project",)
 
 ROUTES: Tuple[Route, ...] = (
@@ -135,9 +133,7 @@ class RouteTable:
         """The route; NotFound, or MethodNotAllowed with the methods that the path takes."""
         found = [route for pattern, route in self._routes if pattern.fullmatch(path)]
         if not found:
-            raise NotFound(
-                f"There is nothing at {path[:200]!r}.", "README lists the calls; paths have no slash at the end."
-            )
+            raise NotFound(f"There is nothing at {path[:200]!r}.", "README lists the calls; paths have no slash at the end.")
         for route in found:
             if route.method == ("GET" if method == "HEAD" else method):
                 return route

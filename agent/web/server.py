@@ -69,23 +69,26 @@ class Server:
         self._dispatcher = ThreadedTaskDispatcher()
         self._loop = _Loop(app, listener, self._dispatcher, settings, gate)
         self._accepted: Deque[Tuple[socket.socket, Any, bytes]] = deque()
-        self._front = Front(
-            listener, self._hand_over, head_seconds=settings.head_seconds, idle_seconds=settings.idle_seconds
-        )
+        self._front = Front(listener, self._hand_over, head_seconds=settings.head_seconds, idle_seconds=settings.idle_seconds)
         self._is_draining = False
         self._drain_until: Optional[float] = None
 
-    def run(self) -> None:
-        """Serve; returns once drained: when nothing is in flight, or DRAIN_SECONDS after `drain`."""
+    def run(self, alive: Callable[[], None] = lambda: None) -> None:
+        """Serve; returns once drained: when nothing is in flight, or DRAIN_SECONDS after `drain`.
+
+        `alive` is called about once a second for as long as both the loop and the front thread turn.
+        """
         _tune_process()
         self._dispatcher.set_thread_count(self._settings.threads)
         self._front.start()
         try:
+            next_sign = 0.0
             while not self._is_done():
+                if time.monotonic() >= next_sign and self._front.is_turning:
+                    alive()
+                    next_sign = time.monotonic() + 1.0
                 self._take_accepted()
-                wasyncore.loop(
-                    timeout=0.05 if self._is_draining else 1.0, use_poll=True, map=self._loop.channels, count=1
-                )
+                wasyncore.loop(timeout=0.05 if self._is_draining else 1.0, use_poll=True, map=self._loop.channels, count=1)
         finally:
             self._front.stop()
             self._front.join()
@@ -126,9 +129,7 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
     draining = False
     active_channels: Dict[int, Channel]
 
-    def __init__(
-        self, app: Any, listener: socket.socket, dispatcher: Any, settings: ServerSettings, gate: Gate
-    ) -> None:
+    def __init__(self, app: Any, listener: socket.socket, dispatcher: Any, settings: ServerSettings, gate: Gate) -> None:
         self.gate = gate
         self.channels: Dict[int, Any] = {}
         self._head_seconds = settings.head_seconds

@@ -55,9 +55,7 @@ class Body:
 class Uploads:
     """The uploads under way: slots, size limit and the disk space that they will still need."""
 
-    def __init__(
-        self, store: StoreLayout, limit_bytes: int, slots: int = 16, space: Callable[[str], Space] = free_space
-    ) -> None:
+    def __init__(self, store: StoreLayout, limit_bytes: int, slots: int = 16, space: Callable[[str], Space] = free_space) -> None:
         self.store = store
         self.limit_bytes = limit_bytes
         self._slots = slots
@@ -177,9 +175,7 @@ class Spool:
     def finish(self) -> Upload:
         """Hand over the file with its digest. MalformedRequest when it is empty, OSError when it can't be read."""
         if not self.size_bytes:
-            raise MalformedRequest(
-                "artifact: it is empty.", "Send the artifact's bytes, as multipart or as the raw body."
-            )
+            raise MalformedRequest("artifact: it is empty.", "Send the artifact's bytes, as multipart or as the raw body.")
         if self._follower is None:
             digest = hashlib.sha256(os.pread(self._fd, self.size_bytes, 0)).hexdigest()
         else:

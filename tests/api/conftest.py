@@ -149,9 +149,7 @@ class Web:
         for end in (self.listener, self._ours, self._theirs):
             end.close()
 
-    def request(
-        self, method: str, path: str, body: Body = None, headers: Optional[Mapping[str, str]] = None
-    ) -> Response:
+    def request(self, method: str, path: str, body: Body = None, headers: Optional[Mapping[str, str]] = None) -> Response:
         return http.request(self.address, method, path, body, BEARER if headers is None else headers)
 
     def raw(self, sent: bytes, half_close: bool = False) -> Response:

@@ -115,9 +115,7 @@ def test_http_1_0_has_no_transfer_encoding(web: Web) -> None:
     assert web.raw(lines.replace(b"HTTP/1.1", b"HTTP/1.0") + b"0\r\n\r\n").status == 400
 
 
-@pytest.mark.parametrize(
-    "line", [b"GET", b"get /project HTTP/1.1", b"GET http://[/ HTTP/1.1", b"GET /project HTTP/1.1 x", b"\0"]
-)
+@pytest.mark.parametrize("line", [b"GET", b"get /project HTTP/1.1", b"GET http://[/ HTTP/1.1", b"GET /project HTTP/1.1 x", b"\0"])
 def test_a_malformed_request_line_gets_400(web: Web, line: bytes) -> None:
     problem(web.raw(line + b"\r\nHost: x\r\n\r\n"), 400)
 
@@ -140,16 +138,10 @@ def test_an_empty_artifact_gets_400(web: Web) -> None:
     assert "artifact" in problem(web.raw(chunked), 400)
 
 
-@pytest.mark.parametrize(
-    "kind", ["text/plain", "application/x-www-form-urlencoded", "image/png", "text/html; charset=utf-8"]
-)
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "image/png", "text/html; charset=utf-8"])
 def test_another_content_type_gets_415_and_a_hint(web: Web, kind: str) -> None:
-    assert "octet-stream" in problem(
-        web.request("POST", "/project?project=web", b"x", {**BEARER, "Content-Type": kind}), 415
-    )
-    assert "application/json" in problem(
-        web.request("POST", "/kill_project", b"{}", {**BEARER, "Content-Type": kind}), 415
-    )
+    assert "octet-stream" in problem(web.request("POST", "/project?project=web", b"x", {**BEARER, "Content-Type": kind}), 415)
+    assert "application/json" in problem(web.request("POST", "/kill_project", b"{}", {**BEARER, "Content-Type": kind}), 415)
 
 
 def test_a_json_body_over_64_kib_gets_413(web: Web) -> None:
@@ -166,9 +158,7 @@ def test_a_body_where_none_is_read_gets_400(web: Web) -> None:
 
 def test_an_artifact_over_the_limit_gets_413_at_its_head(serve: Callable[..., Web]) -> None:
     web = serve(max_artifact_bytes=1000)
-    assert "1000 bytes" in problem(
-        web.raw(head("POST", "/project?project=web", **RAW, **{"Content-Length": "1001"})), 413
-    )
+    assert "1000 bytes" in problem(web.raw(head("POST", "/project?project=web", **RAW, **{"Content-Length": "1001"})), 413)
     assert web.request("POST", "/project?project=web", b"x" * 1000, RAW).status == 201
     start = head("POST", "/project?project=web", **RAW, **{"Transfer-Encoding": "chunked"})
     problem(web.raw(start + b"3e8\r\n" + b"x" * 1000 + b"\r\n1\r\nx\r\n"), 413)
@@ -188,9 +178,7 @@ def test_uploads_beyond_the_slots_get_503_and_a_cut_one_frees_its_slot(serve: Ca
     with web.connect() as first:
         first.sendall(head("POST", "/project?project=web", **RAW, **{"Content-Length": "100"}) + b"x")
         eventually(lambda: len(web.staged()) == 1)
-        answer = web.raw(
-            head("POST", "/project?project=web", **RAW, **{"Content-Length": "100", "Expect": "100-continue"})
-        )
+        answer = web.raw(head("POST", "/project?project=web", **RAW, **{"Content-Length": "100", "Expect": "100-continue"}))
         problem(answer, 503)
         assert int(answer.headers["retry-after"]) > 0
     eventually(lambda: not len(web.server.uploads))
@@ -214,9 +202,7 @@ def test_a_bad_query_of_an_upload_is_refused_before_its_body(web: Web) -> None:
 
 def test_expect_100_continue_is_answered_when_the_upload_is_welcome(web: Web) -> None:
     with web.connect() as connection:
-        connection.sendall(
-            head("POST", "/project?project=web", **RAW, **{"Content-Length": "3", "Expect": "100-continue"})
-        )
+        connection.sendall(head("POST", "/project?project=web", **RAW, **{"Content-Length": "3", "Expect": "100-continue"}))
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"abc")
         answer = b""

@@ -77,9 +77,7 @@ def test_launch_of_a_folder_sends_it_as_a_tar(httpserver: HTTPServer, run: Run, 
     ("error", "code"),
     [(ArtifactFault("It exited.", "Look.", log_tail=["boom"]), 5), (Busy("Too many.", log_tail=["boom"]), 6)],
 )
-def test_a_failed_launch_shows_why(
-    httpserver: HTTPServer, run: Run, tmp_path: Path, error: AgentError, code: int
-) -> None:
+def test_a_failed_launch_shows_why(httpserver: HTTPServer, run: Run, tmp_path: Path, error: AgentError, code: int) -> None:
     (tmp_path / "a").write_bytes(b"x")
     httpserver.expect_request("/project").respond_with_response(refusal(error))
     assert run("launch", "web", str(tmp_path / "a")) == (code, "", entry.explain(error))
@@ -104,9 +102,7 @@ def test_kill_lists_what_it_killed(httpserver: HTTPServer, run: Run) -> None:
         ({"status": "Failed", "killed": [], "survivors": [{"pid": 9, "command": "x"}]}, 1, "9  SURVIVED  x"),
     ],
 )
-def test_kill_of_nothing_and_of_a_survivor(
-    httpserver: HTTPServer, run: Run, reply: Dict[str, Any], code: int, said: str
-) -> None:
+def test_kill_of_nothing_and_of_a_survivor(httpserver: HTTPServer, run: Run, reply: Dict[str, Any], code: int, said: str) -> None:
     httpserver.expect_request("/project/web", method="DELETE").respond_with_json(reply)
     exited, out, _ = run("kill", "web")
     assert exited == code

@@ -152,9 +152,7 @@ def test_too_much_is_refused_at_its_announcement_or_at_the_limit(
     assert "at most 1000 bytes" in refused(TooLarge, path, endless, limit_bytes=1000)
 
 
-def test_the_environments_proxies_are_not_asked(
-    httpserver: HTTPServer, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environments_proxies_are_not_asked(httpserver: HTTPServer, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
     httpserver.expect_request("/a").respond_with_data(b"abc")
     assert fetch(httpserver.url_for("/a"), path, 100)[1] == 3

@@ -42,9 +42,7 @@ def test_a_basic_password_opens(web: Web) -> None:
 
 
 def test_two_authorization_headers_are_no_key(web: Web) -> None:
-    lines = head("GET", "/project", **BEARER).replace(
-        b"\r\n\r\n", f"\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
-    )
+    lines = head("GET", "/project", **BEARER).replace(b"\r\n\r\n", f"\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
     assert web.raw(lines).status == 401
 
 

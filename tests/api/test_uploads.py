@@ -41,9 +41,7 @@ def test_a_raw_body(web: Web, path: str, content: bytes) -> None:
     assert launched(web) == {"project": "web", "version": "1.0+2", "sha256": digest, "manifest": None}
 
 
-@pytest.mark.parametrize(
-    "kind", [None, "application/gzip", "application/zip", "application/x-tar", "application/octet-stream"]
-)
+@pytest.mark.parametrize("kind", [None, "application/gzip", "application/zip", "application/x-tar", "application/octet-stream"])
 def test_a_raw_body_of_any_application_type(web: Web, kind: str | None) -> None:
     headers = {**BEARER, **({"Content-Type": kind} if kind else {})}
     assert web.request("POST", "/project?project=web", b"abc", headers).status == 201
@@ -100,9 +98,7 @@ def test_a_multipart_manifest_may_be_a_file_and_the_artifact_come_first(web: Web
         ({}, {"artifact": b"x", "project": b"web"}, "project"),
     ],
 )
-def test_a_bad_form_gets_400_naming_the_field(
-    web: Web, fields: Dict[str, str], files: Dict[str, bytes], named: str
-) -> None:
+def test_a_bad_form_gets_400_naming_the_field(web: Web, fields: Dict[str, str], files: Dict[str, bytes], named: str) -> None:
     body, headers = form(fields, **files)
     assert named in problem(web.request("POST", "/project", body, headers), 400)
     assert web.noted.calls == [] and web.staged() == []
@@ -110,13 +106,9 @@ def test_a_bad_form_gets_400_naming_the_field(
 
 @pytest.mark.parametrize("name", ["artifact", "project"])
 def test_a_field_twice_gets_400(web: Web, name: str) -> None:
-    body, kind = http.multipart(
-        {"project": "web", "project2": "web"}, {"artifact": ("a", b"x"), "artifact2": ("a", b"y")}
-    )
+    body, kind = http.multipart({"project": "web", "project2": "web"}, {"artifact": ("a", b"x"), "artifact2": ("a", b"y")})
     other = {"artifact": "project", "project": "artifact"}[name]
-    body = body.replace(b'name="%s2"' % name.encode(), b'name="%s"' % name.encode()).replace(
-        b"%s2" % other.encode(), b"version"
-    )
+    body = body.replace(b'name="%s2"' % name.encode(), b'name="%s"' % name.encode()).replace(b"%s2" % other.encode(), b"version")
     assert name in problem(web.request("POST", "/project", body, {**BEARER, "Content-Type": kind}), 400)
     assert web.staged() == []
 
@@ -128,9 +120,7 @@ def test_a_form_field_over_64_kib_gets_413(web: Web) -> None:
 
 def test_a_form_that_is_none_gets_400(web: Web) -> None:
     for kind in ("multipart/form-data", "multipart/form-data; boundary=" + "b" * 71, "multipart/form-data; boundary=x"):
-        assert "multipart" in problem(
-            web.request("POST", "/project", b"hello" * 20, {**BEARER, "Content-Type": kind}), 400
-        )
+        assert "multipart" in problem(web.request("POST", "/project", b"hello" * 20, {**BEARER, "Content-Type": kind}), 400)
     body, headers = form({"project": "web"}, artifact=b"x" * 100)
     assert "multipart" in problem(web.request("POST", "/project", body[:-20], headers), 400)
     assert web.staged() == []
@@ -172,9 +162,7 @@ def test_an_upload_cut_anywhere_leaves_nothing(web: Web, shape: str, sent: int) 
 
 
 def json_launch(web: Web, **document: object) -> http.Response:
-    return web.request(
-        "POST", "/project", json.dumps(document).encode(), {**BEARER, "Content-Type": "application/json"}
-    )
+    return web.request("POST", "/project", json.dumps(document).encode(), {**BEARER, "Content-Type": "application/json"})
 
 
 def test_a_url(web: Web, httpserver: HTTPServer) -> None:

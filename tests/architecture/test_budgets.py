@@ -18,10 +18,10 @@ TOP_LEVEL = {"agent", "fixtures", "tests", "dist", "build.py", "pyproject.toml",
 #: Waiting for the clock is no test; these wait for something, and say for what.
 MAY_SLEEP = ("tests/support/", "tests/bench/")
 
-#: Nothing in a file may lead to one developer's machine. A path of a hostile archive or of a made-up store is another thing.
-MACHINE_PATHS = re.compile(r"(?<![\w.~/-])/(?:work|home/\w+|root/\.pyenv|root/\.cache|Users/\w+|tmp/venv)(?![\w-])")
+#: Nothing in a file may lead to one developer's machine. Tests make up their users: the one with a home is `ant`.
+MACHINE_PATHS = re.compile(r"(?<![\w.~/-])/(?:work|root|Users/\w+|tmp/venv|home/(?!ant\b)\w+)(?![\w-])")
 #: Written apart, so that this file does not hold what it looks for.
-REGISTRIES = tuple(".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("deb", "debian")))
+REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "npmjs" + ".org", "debian" + ".org")
 
 
 def lines_of(node: sources.Function) -> int:
@@ -30,8 +30,8 @@ def lines_of(node: sources.Function) -> int:
 
 
 def test_functions_are_short() -> None:
-    long = {name: lines_of(node) for name, node in sources.functions("agent", "tests") if lines_of(node) > FUNCTION_LINES}
-    assert long == {}
+    lengths = {name: lines_of(node) for name, node in sources.functions("agent", "tests")}
+    assert {name: length for name, length in lengths.items() if length > FUNCTION_LINES} == {}
 
 
 def test_most_functions_are_very_short() -> None:
@@ -95,7 +95,7 @@ def test_every_fixture_is_described_and_used() -> None:
     tests = "\n".join(sources.read(path) for path in sources.files("tests", suffix=".py"))
     for project in sorted(os.listdir(os.path.join(build.ROOT, "fixtures", "projects"))):
         if os.path.isdir(os.path.join(build.ROOT, "fixtures", "projects", project)):
-            assert f"`{project}`" in readme, f"fixtures/README.md has no line on {project}"
+            assert re.search(rf"\b{project}\b", readme), f"fixtures/README.md has no line on {project}"
             assert re.search(rf"""["'/]{project}["'/]""", tests), f"no test uses the fixture {project}"
 
 

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "agent.config": ("agent.errors", "agent.model"),
     "agent.host": ("agent.errors",),
     "agent.store": ("agent.host", "agent.model", "agent.manifest", "agent.errors"),
-    "agent.shim": ("agent.host", "agent.model", "agent.errors", "agent.store.layout"),
+    "agent.shim": ("agent.host", "agent.model", "agent.errors", "agent.store.layout", "agent.store.segments"),
     "agent.shim.machine": ("agent.model",),
     "agent.shim.restarts": ("agent.model",),
     "agent.shim.handle": ("agent.shim.record", "agent.host", "agent.model", "agent.errors", "agent.store.layout"),
@@ -29,10 +29,21 @@ MAY_IMPORT = {
         "agent.store", "agent.shim.handle", "agent.shim.record", "agent.shim.machine", "agent.model", "agent.manifest",
         "agent.errors", "agent.host",
     ),
+    "agent.operations.bootstrap": (
+        "agent.operations", "agent.store", "agent.shim.record", "agent.config", "agent.model", "agent.errors", "agent.host",
+    ),
+    "agent.web.main": (
+        "agent.web", "agent.operations", "agent.shim.handle", "agent.config", "agent.model", "agent.errors", "agent.store.layout",
+        "agent.host",
+    ),
     "agent.web": ("agent.operations", "agent.config", "agent.model", "agent.errors", "agent.store", "agent.host"),
     "agent.connection": ("agent.config", "agent.errors"),
-    "agent.client": ("agent.connection", "agent.config", "agent.model", "agent.errors"),
+    "agent.client": ("agent.connection", "agent.config", "agent.model", "agent.errors", "agent.store.layout"),
     "agent.cli": ("agent.client", "agent.config", "agent.model", "agent.errors"),
+    # it works on the host without the agent's help: the agent may be what is stuck
+    "agent.cli.stop": (
+        "agent.cli", "agent.config", "agent.model", "agent.errors", "agent.host", "agent.shim.record", "agent.store.layout",
+    ),
     "agent.__main__": ("agent.config", "agent.errors"),
 }  # fmt: skip
 #: What a subcommand hands over to; imported inside a function, so that the other subcommands start without it.
@@ -97,9 +108,7 @@ def is_of_python(module: str) -> bool:
     spec = importlib.util.find_spec(top)
     if spec is None:
         return top in ("tomllib", "compression")
-    return spec.origin in ("built-in", "frozen") or not {"site-packages", "dist-packages"} & set(
-        str(spec.origin).split(os.sep)
-    )
+    return spec.origin in ("built-in", "frozen") or not {"site-packages", "dist-packages"} & set(str(spec.origin).split(os.sep))
 
 
 def violations(path: str) -> List[str]:

@@ -42,7 +42,7 @@ def any_user_host(request: pytest.FixtureRequest, pyz: str, python: str) -> Iter
 
 @pytest.fixture
 def project(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A project id of this test's own, on whichever host it uses; killed afterwards, so that nothing runs on beside others."""
+    """A project id of this test's own, on whichever host it uses; killed afterwards."""
     slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().replace("test_", "", 1)).strip("-")[:60].rstrip("-")
     hosts = [request.getfixturevalue(name) for name in request.fixturenames if name in HOSTS]
     yield slug

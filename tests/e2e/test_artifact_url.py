@@ -55,9 +55,7 @@ def test_a_redirect_is_followed(host: AgentHost, project: str, httpserver: HTTPS
     assert launch_url(host, project, httpserver.url_for("/latest"), digest_of(host)).status == 201
 
 
-def test_a_slow_server_is_waited_for_and_ping_is_answered(
-    host: AgentHost, project: str, httpserver: HTTPServer
-) -> None:
+def test_a_slow_server_is_waited_for_and_ping_is_answered(host: AgentHost, project: str, httpserver: HTTPServer) -> None:
     asked, go = threading.Event(), threading.Event()
     content = content_of(host)
 

@@ -25,7 +25,7 @@ SHA = "0" * 64
 
 @dataclass(frozen=True)
 class Call:
-    """One bad call. `says` has to be in the detail or the hint; more than one status where the design leaves it open."""
+    """One bad call. `says` has to be in detail or hint; more than one status where the design leaves it open."""
 
     status: Tuple[int, ...]
     says: str
@@ -67,12 +67,8 @@ CALLS: Dict[str, Call] = {
     "a huge json body": Call((413,), "", "POST", "/kill_project", b" " * (1 << 20), JSON),
     "no content type": Call((415, 422), "", "POST", "/project?project=bad", b"x", {}),
     "a wrong content type": Call((415,), "", "POST", "/project?project=bad", b"x", {"Content-Type": "text/html"}),
-    "a form without a boundary": Call(
-        (400,), "boundary", "POST", "/project", b"x", {"Content-Type": "multipart/form-data"}
-    ),
-    "a form that is none": Call(
-        (400,), "", "POST", "/project", b"what?", {"Content-Type": "multipart/form-data; boundary=b"}
-    ),
+    "a form without a boundary": Call((400,), "boundary", "POST", "/project", b"x", {"Content-Type": "multipart/form-data"}),
+    "a form that is none": Call((400,), "", "POST", "/project", b"what?", {"Content-Type": "multipart/form-data; boundary=b"}),
     "a wrong method": Call((405,), "POST", "PUT", "/project"),
     "a wrong method for a project": Call((405,), "DELETE", "PATCH", "/project/x"),
     "no such path": Call((404,), "/nowhere", "GET", "/nowhere"),

@@ -14,7 +14,7 @@ from tests.support.wait import eventually
 pytestmark = pytest.mark.e2e
 
 #: Enough to last over several deaths of its shim, with segments small enough to rotate many times.
-FLOOD = {"env": {"LINES": "400000"}, "logs": {"segment_bytes": 262144, "segments": 100}}
+FLOOD: Dict[str, Any] = {"env": {"LINES": "400000"}, "logs": {"segment_bytes": 262144, "segments": 100}}
 
 
 def answers(host: AgentHost, project: str) -> Dict[str, Any]:
@@ -26,9 +26,7 @@ def answers(host: AgentHost, project: str) -> Dict[str, Any]:
 
 def wait_for_new_shim(host: AgentHost, project: str, dead: processes.Process) -> None:
     """Until the project's shim is another one than `dead`."""
-    eventually(
-        lambda: (host.status(project)["shim_pid"] or dead.pid) != dead.pid, 20, lambda: f"{host.status(project)}"
-    )
+    eventually(lambda: (host.status(project)["shim_pid"] or dead.pid) != dead.pid, 20, lambda: f"{host.status(project)}")
 
 
 def test_the_agent_between_any_two_calls(host: AgentHost, project: str) -> None:
@@ -83,9 +81,7 @@ def test_a_kill_right_after_the_shim_s_death(host: AgentHost, project: str) -> N
     assert {entry["pid"] for entry in reply.json["killed"]} == {process.pid for process in alive}
 
 
-def test_no_line_is_lost_or_repeated_over_deaths_of_the_shim(
-    host: AgentHost, project: str
-) -> None:
+def test_no_line_is_lost_or_repeated_over_deaths_of_the_shim(host: AgentHost, project: str) -> None:
     reply = host.launch_fixture(project, "floods_logs", **FLOOD)
     assert reply.status == 201, reply
     # the flood may be over sooner than three deaths; what counts is that each of them changes nothing

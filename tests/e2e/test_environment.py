@@ -68,7 +68,7 @@ def test_no_signal_is_ignored_or_blocked(host: AgentHost, project: str) -> None:
 
 def test_data_survives_releases(host: AgentHost, project: str) -> None:
     for version in ("1", "2"):
-        script = f'#!/bin/sh\necho {version} >>"$PERSIST_DIR/seen"\necho "seen" $(cat "$PERSIST_DIR/seen")\nexec sleep 1000\n'
-        path = artifact.write(script.encode(), "sh", host.artifacts)
+        note = f'echo {version} >>"$PERSIST_DIR/seen"; echo seen $(cat "$PERSIST_DIR/seen")'
+        path = artifact.write(f"#!/bin/sh\n{note}\nexec sleep 1000\n".encode(), "sh", host.artifacts)
         assert host.launch(project, path, version=version).status == 201
     host.wait_for_output(project, b"seen 1 2\n")

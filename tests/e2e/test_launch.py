@@ -169,9 +169,7 @@ def test_a_leader_that_makes_itself_a_daemon_leaves_the_project_running(host: Ag
 
 
 def test_a_leader_that_crashes_takes_its_children_along(host: AgentHost, project: str) -> None:
-    refusal = host.launch_fixture(
-        project, "leader_exits_first", stop={"grace_seconds": 0.2}, env={"LEADER_EXIT_CODE": "4"}
-    )
+    refusal = host.launch_fixture(project, "leader_exits_first", stop={"grace_seconds": 0.2}, env={"LEADER_EXIT_CODE": "4"})
     assert refusal.status == 422, refusal
     assert refusal.json["exit_cause"]["code"] == 4
     assert host.project_processes(project) == []

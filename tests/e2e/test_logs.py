@@ -34,9 +34,7 @@ def test_what_the_tar_holds(host: AgentHost, project: str) -> None:
 
 
 def test_a_flood_over_many_segments_is_complete_and_in_order(host: AgentHost, project: str) -> None:
-    host.launch_fixture(
-        project, "floods_logs", env={"LINES": str(FLOOD_LINES)}, logs={"segment_bytes": 262144, "segments": 50}
-    )
+    host.launch_fixture(project, "floods_logs", env={"LINES": str(FLOOD_LINES)}, logs={"segment_bytes": 262144, "segments": 50})
     assert host.wait_for_output(project, b"done\n", 60) == flood(FLOOD_LINES)
     segments = [name for name in host.logs(project) if name.endswith(".log")]
     assert len(segments) >= FLOOD_LINES * LINE_BYTES // 262144
@@ -44,9 +42,7 @@ def test_a_flood_over_many_segments_is_complete_and_in_order(host: AgentHost, pr
 
 
 def test_the_cap_keeps_the_newest(host: AgentHost, project: str) -> None:
-    host.launch_fixture(
-        project, "floods_logs", env={"LINES": str(FLOOD_LINES)}, logs={"segment_bytes": 262144, "segments": 3}
-    )
+    host.launch_fixture(project, "floods_logs", env={"LINES": str(FLOOD_LINES)}, logs={"segment_bytes": 262144, "segments": 3})
     kept = host.wait_for_output(project, b"done\n", 60)
     assert 2 * 262144 <= len(kept) <= 3 * 262144
     assert flood(FLOOD_LINES).endswith(kept)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from typing import Iterator, List
 
@@ -24,9 +23,9 @@ SLOW_DOWNLOADS = 10
 def connections(host: AgentHost) -> Iterator[List[socket.socket]]:
     """Sockets that are closed at the end of the test."""
     opened: List[socket.socket] = []
-    with contextlib.ExitStack() as stack:
-        stack.callback(lambda: [connection.close() for connection in opened])
-        yield opened
+    yield opened
+    for connection in opened:
+        connection.close()
 
 
 def connect(host: AgentHost, connections: List[socket.socket], sent: bytes) -> socket.socket:
@@ -68,7 +67,7 @@ def stuck_launches(host: AgentHost, connections: List[socket.socket]) -> None:
     """Three launches whose artifact comes from a server that accepts and never answers."""
     silent = socket.create_server(("127.0.0.1", 0))
     connections.append(silent)
-    url = "http://127.0.0.1:{}/a".format(silent.getsockname()[1])
+    url = f"http://127.0.0.1:{silent.getsockname()[1]}/a"
     for number in range(3):
         body = f'{{"project": "stuck-{number}", "artifact_url": "{url}", "sha256": "{"0" * 64}"}}'.encode()
         head = (

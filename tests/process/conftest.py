@@ -72,7 +72,10 @@ class Host:
         command = (sys.executable, "-I", "-S", "-c", script)
         release = Release(project, version, "0" * 64, 0, command, received_at=version)
         release = replace(
-            release, restart=restart or RestartPolicy(), stop=stop or StopPolicy(grace_seconds=0.5), logs=logs or LogPolicy()
+            release,
+            restart=restart or RestartPolicy(),
+            stop=stop or StopPolicy(grace_seconds=0.5),
+            logs=logs or LogPolicy(),
         )
         releases.commit(layout, release)
         return release

@@ -68,7 +68,7 @@ def groups(request: Any, monkeypatch: Any) -> str:
     return str(request.param)
 
 
-def _killed(record: Any) -> "dict[int, str]":
+def _killed(record: Any) -> dict[int, str]:
     return {entry["pid"]: entry["signal"] for entry in record.killed}
 
 

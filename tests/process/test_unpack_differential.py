@@ -26,9 +26,7 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": "/nonexi
 
 
 def run(*command: str, cwd: Path) -> bytes:
-    return subprocess.run(
-        command, cwd=cwd, env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
-    ).stdout
+    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL).stdout
 
 
 def need(program: str) -> None:
@@ -92,8 +90,16 @@ def test_what_gnu_tar_writes(variant: str, compress: str, tree: Path, tmp_path: 
     assert tree_of(unpack(archive, tmp_path)) == expected
 
 
-@pytest.mark.parametrize("arguments", [["-b", "1"], ["-b", "256"], ["--numeric-owner", "--owner=4000000"],
-                                       ["--format=posix", "--xattrs"], ["--mtime=1960-01-01"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-b", "1"],
+        ["-b", "256"],
+        ["--numeric-owner", "--owner=4000000"],
+        ["--format=posix", "--xattrs"],
+        ["--mtime=1960-01-01"],
+    ],
+)
 def test_what_gnu_tar_writes_with_options(arguments: List[str], tree: Path, tmp_path: Path) -> None:
     run("tar", *arguments, "-cf", str(tmp_path / "archive"), f"--directory={tree.parent}", tree.name, cwd=tree)
     assert tree_of(unpack(tmp_path / "archive", tmp_path)) == tree_of(tree)
@@ -110,10 +116,17 @@ def test_a_sparse_archive_is_refused_by_its_reason(tmp_path: Path) -> None:
             unpack(tmp_path / f"{variant}.tar", Path(tempfile.mkdtemp(dir=tmp_path)))
 
 
-@pytest.mark.parametrize("command", [
-    "zip -qr {archive} .", "zip -qrX9 {archive} .", "zip -qr0 {archive} .", "zip -qr - . | cat > {archive}",
-    "zip -qrfz {archive} .", "find . | zip -q {archive} -@",
-])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "zip -qr {archive} .",
+        "zip -qrX9 {archive} .",
+        "zip -qr0 {archive} .",
+        "zip -qr - . | cat > {archive}",
+        "zip -qrfz {archive} .",
+        "find . | zip -q {archive} -@",
+    ],
+)
 def test_what_info_zip_writes(command: str, tree: Path, tmp_path: Path) -> None:
     need("zip")
     archive = tmp_path / "archive.zip"
@@ -166,10 +179,8 @@ NAMES = st.sampled_from(b"a b c ./h i j d/a d//b d d/ d/e/f g/k/m/n o/p q r s t 
 TARGETS = st.sampled_from(b"a keep ./keep d d/../keep keep/.. keep x . .. l ../a".split())
 MAGIC = st.sampled_from([USTAR, GNU, V7])
 KINDS = st.sampled_from([b"1", b"2", b"5", b"\0"])
-PLAIN = st.builds(
-    lambda name, content, magic: member(name, b"0", content, magic=magic), NAMES, st.binary(max_size=3), MAGIC)
-OTHER = st.builds(
-    lambda name, kind, link, magic: member(name, kind, b"", link, magic=magic), NAMES, KINDS, TARGETS, MAGIC)
+PLAIN = st.builds(lambda name, content, magic: member(name, b"0", content, magic=magic), NAMES, st.binary(max_size=3), MAGIC)
+OTHER = st.builds(lambda name, kind, link, magic: member(name, kind, b"", link, magic=magic), NAMES, KINDS, TARGETS, MAGIC)
 LONG = st.builds(lambda name, of: member(b"././@LongLink", b"L", name + b"\0", magic=GNU) + of, NAMES, PLAIN | OTHER)
 PAX = st.builds(lambda name, link, of: pax((b"path", name), (b"linkpath", link)) + of, NAMES, TARGETS, PLAIN | OTHER)
 ARCHIVES = st.lists(PLAIN | OTHER | LONG | PAX, max_size=6).map(lambda parts: member(b"keep") + b"".join(parts) + END)

@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
         cwd = tmp_path / "elsewhere"
         cwd.mkdir(exist_ok=True)
-        settings = {"cwd": str(cwd), "env": BARE, "timeout": 120, **options}
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **settings)
+        settings = {"cwd": str(cwd), "env": BARE, "timeout": 120, "text": True, **options}
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, **settings)
 
     return run

@@ -27,9 +27,7 @@ def test_it_explains_itself(run: Run, python: str) -> None:
     assert all(f"build.py {command} " in done.stdout for command in build.COMMANDS)
 
 
-@pytest.mark.parametrize(
-    ("words", "named"), [(["biuld"], "biuld"), (["check", "fast"], "fast"), (["build", "-v"], "-v")]
-)
+@pytest.mark.parametrize(("words", "named"), [(["biuld"], "biuld"), (["check", "fast"], "fast"), (["build", "-v"], "-v")])
 def test_a_wrong_call_is_named(run: Run, python: str, words: list[str], named: str) -> None:
     done = run(python, SCRIPT, *words)
     assert done.returncode == 2

@@ -45,9 +45,7 @@ def test_what_lies_in_the_working_folder_is_not_imported(pyz: str, run: Run, pyt
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_bytecode_of_one_python_serves_every_other(
-    pyz: str, run: Run, interpreters: Dict[str, str], tmp_path: Path
-) -> None:
+def test_bytecode_of_one_python_serves_every_other(pyz: str, run: Run, interpreters: Dict[str, str], tmp_path: Path) -> None:
     """The host's copy stays usable after the host's Python was upgraded: the sources are beside the bytecode."""
     copy = str(tmp_path / "copy.pyz")
     add_bytecode(pyz, copy)

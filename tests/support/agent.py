@@ -88,7 +88,8 @@ class AgentHost:
 
     def splices(self) -> bool:
         """Whether the agent's Python has splice(2): from 3.10 on."""
-        return subprocess.run([self.python, "-I", "-c", "import os; os.splice"], capture_output=True, check=False).returncode == 0
+        probe = [self.python, "-I", "-c", "import os; os.splice"]
+        return subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
     def stop(self) -> int:
         """SIGTERM to the process that was started, and its exit code. Projects go on."""

@@ -52,18 +52,58 @@ def make(*members: Member, prefix: bytes = b"", gap: bytes = b"", shift: int = 0
         stored, *fields = member.fields()
         local = member.local_fields or tuple(fields)
         name = member.local_name or member.name
-        data += struct.pack("<4s5H3L2H", b"PK\3\4", 20, member.flags, member.method, 0, 33, *local, len(name),
-                            len(member.local_extra)) + name + member.local_extra + stored + member.descriptor
+        data += (
+            struct.pack(
+                "<4s5H3L2H",
+                b"PK\3\4",
+                20,
+                member.flags,
+                member.method,
+                0,
+                33,
+                *local,
+                len(name),
+                len(member.local_extra),
+            )
+            + name
+            + member.local_extra
+            + stored
+            + member.descriptor
+        )
         central += struct.pack(
-            "<4s6H3L5H2L", b"PK\1\2", member.made_by, 20, member.flags, member.method, 0, 33, *fields,
-            len(member.name), len(member.extra), 0, member.disk, 0, member.attributes, offset)
+            "<4s6H3L5H2L",
+            b"PK\1\2",
+            member.made_by,
+            20,
+            member.flags,
+            member.method,
+            0,
+            33,
+            *fields,
+            len(member.name),
+            len(member.extra),
+            0,
+            member.disk,
+            0,
+            member.attributes,
+            offset,
+        )
         central += member.name + member.extra
     data += gap
     count = end.get("count", len(members))
     comment: bytes = end.get("comment", b"")
     before_end: bytes = end.get("before_end", b"")
-    record = struct.pack("<4s4H2LH", b"PK\5\6", end.get("disk", 0), 0, count, count, end.get("size", len(central)),
-                         end.get("offset", len(data) - shift), len(comment))
+    record = struct.pack(
+        "<4s4H2LH",
+        b"PK\5\6",
+        end.get("disk", 0),
+        0,
+        count,
+        count,
+        end.get("size", len(central)),
+        end.get("offset", len(data) - shift),
+        len(comment),
+    )
     return data + central + before_end + record + comment
 
 

@@ -104,9 +104,7 @@ def test_a_text_named_like_the_project_is_no_match(release: Release) -> None:
         (b"echo hello\n", 0o755, ("/bin/sh",)),
     ],
 )
-def test_a_script_is_run_as_the_kernel_would(
-    content: bytes, mode: int, expected: Tuple[str, ...], release: Release
-) -> None:
+def test_a_script_is_run_as_the_kernel_would(content: bytes, mode: int, expected: Tuple[str, ...], release: Release) -> None:
     path = release.write("run.sh", content, mode)
     assert release.resolve() == (*expected, path)
 
@@ -226,8 +224,9 @@ def elf_file(machine: int = 62, bits: int = 64, order: str = "<", kind: int = 2,
     wide = bits == 64
     ident = b"\x7fELF" + bytes([2 if wide else 1, 1 if order == "<" else 2, 1]) + bytes(9)
     at, segment_bytes = (64, 56) if wide else (52, 32)
-    header = struct.pack(order + ("2HL3QL6H" if wide else "2HL3LL6H"), kind, machine, 1, 0, at, 0, 0, at,
-                         segment_bytes, 1, 0, 0, 0)
+    header = struct.pack(
+        order + ("2HL3QL6H" if wide else "2HL3LL6H"), kind, machine, 1, 0, at, 0, 0, at, segment_bytes, 1, 0, 0, 0
+    )
     what, offset, size = (3, at + segment_bytes, len(interpreter)) if interpreter else (1, 0, at + segment_bytes)
     if wide:
         segment = struct.pack(order + "2L6Q", what, 5, offset, 0, 0, size, size, 1)

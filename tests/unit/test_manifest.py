@@ -68,9 +68,11 @@ def test_a_text_command_is_run_by_the_shell() -> None:
 
 def test_unknown_keys_are_named_in_warnings() -> None:
     assert valid("ecosystem").warnings == tuple(
-        f"unknown key '{key}' was ignored" for key in ("description", "build", "ports", "routing"))
+        f"unknown key '{key}' was ignored" for key in ("description", "build", "ports", "routing")
+    )
     assert valid("unknown_nested").warnings == tuple(
-        f"unknown key '{key}' was ignored" for key in ("stop.graceseconds", "restart.x", "logs.y"))
+        f"unknown key '{key}' was ignored" for key in ("stop.graceseconds", "restart.x", "logs.y")
+    )
     assert len(parse(**{"x" * 5000: 1}).warnings[0]) < 100
 
 

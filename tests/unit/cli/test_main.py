@@ -75,9 +75,7 @@ def test_version(words: List[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "extra"], "'extra' is not an option of serve"),
     ],
 )
-def test_wrong_usage_is_a_sentence_and_exit_code_2(
-    words: List[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_usage_is_a_sentence_and_exit_code_2(words: List[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.main(words) == 2
     shown = capsys.readouterr()
     assert said in shown.err and shown.err.startswith("ant-host-agent: ")

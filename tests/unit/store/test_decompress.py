@@ -30,7 +30,9 @@ def unpack(data: bytes, directory: Path, limits: Limits = DEFAULT) -> Dict[str, 
 
 
 COMPRESSORS: Dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress,
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
 }
 
 
@@ -52,9 +54,7 @@ def test_a_compressed_tar_is_unpacked(name: str, tmp_path: Path) -> None:
         (lambda data: data[:14] + bytes(4) + data[18:], "damaged"),
     ],
 )
-def test_a_damaged_compressed_tar_is_refused(
-    name: str, damage: Callable[[bytes], bytes], reason: str, tmp_path: Path
-) -> None:
+def test_a_damaged_compressed_tar_is_refused(name: str, damage: Callable[[bytes], bytes], reason: str, tmp_path: Path) -> None:
     data = COMPRESSORS[name](member(b"a", content=random.Random(0).randbytes(5000)) + END)
     with pytest.raises(ArtifactFault, match=reason):
         unpack(damage(data), tmp_path)

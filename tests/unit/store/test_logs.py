@@ -161,9 +161,7 @@ def test_included_files_are_found_by_their_patterns(layout: ProjectLayout) -> No
     for name in ("logs/a.log", "logs/b.log", "logs/deep/c.log", "top.log", "logs/d.txt", "run.sh"):
         write(f"{release}/{name}", name.encode())
     found = read(open_project_logs(layout, ["logs/*.log", "*.log", "./logs//a.log", "*/deep/*"]))
-    assert found == {
-        f"web/included/{name}": name.encode() for name in ("logs/a.log", "logs/b.log", "top.log", "logs/deep/c.log")
-    }
+    assert found == {f"web/included/{name}": name.encode() for name in ("logs/a.log", "logs/b.log", "top.log", "logs/deep/c.log")}
 
 
 def test_included_files_stay_within_the_release(layout: ProjectLayout, tmp_path: Path) -> None:

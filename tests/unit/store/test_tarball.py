@@ -60,17 +60,22 @@ HOSTILE: Dict[str, Tuple[bytes, str]] = {
     "symlink out": (A + symlink(b"l", b"../x") + END, "outside the release"),
     "symlink out through a folder": (A + symlink(b"d/l", b"../../x") + END, "outside the release"),
     "symlink out through another one": (
-        A + symlink(b"here", b".") + symlink(b"l", b"here/..") + END, "'l' is a symlink to 'here/..', outside"),
+        A + symlink(b"here", b".") + symlink(b"l", b"here/..") + END,
+        "'l' is a symlink to 'here/..', outside",
+    ),
     "symlink out through a later one": (
-        A + symlink(b"l", b"deep/../../..") + member(b"d/e/f") + symlink(b"deep", b"d/e") + END, "'l' is a symlink"),
+        A + symlink(b"l", b"deep/../../..") + member(b"d/e/f") + symlink(b"deep", b"d/e") + END,
+        "'l' is a symlink",
+    ),
     "symlink chain out": (
-        A + member(b"d/x") + symlink(b"d/up", b"..") + symlink(b"l", b"d/up/d/up/d/up/..") + END, "outside"),
+        A + member(b"d/x") + symlink(b"d/up", b"..") + symlink(b"l", b"d/up/d/up/d/up/..") + END,
+        "outside",
+    ),
     "symlink loop": (A + symlink(b"x", b"y") + symlink(b"y", b"x") + END, "in circles"),
     "symlink to itself": (A + symlink(b"x", b"x/y") + END, "in circles"),
     "member through a symlink": (A + symlink(b"l", b".") + member(b"l/x") + END, "'l' is a symlink and also a folder"),
     "file over a symlink": (A + symlink(b"l", b"a") + member(b"l") + END, "'l' is there twice"),
-    "symlink out of the only folder": (
-        member(b"top/a") + symlink(b"top/l", b"../top/a") + END, "outside the release"),
+    "symlink out of the only folder": (member(b"top/a") + symlink(b"top/l", b"../top/a") + END, "outside the release"),
     "hard link to a symlink": (A + symlink(b"l", b"a") + hard_link(b"h", b"l") + END, "no earlier file"),
     "hard link to a later file": (hard_link(b"h", b"a") + A + END, "no earlier file"),
     "hard link to a folder": (A + folder(b"d") + hard_link(b"h", b"d") + END, "no earlier file"),
@@ -92,7 +97,8 @@ HOSTILE: Dict[str, Tuple[bytes, str]] = {
     "symlink with data": (A + member(b"l", b"2", b"data", b"a") + END, "has data"),
     "old file type, long name of a folder, data": (
         A + member(b"././@LongLink", b"L", b"dir/\0", magic=GNU) + member(b"dir/", b"\0", b"data", magic=GNU) + END,
-        "has data"),
+        "has data",
+    ),
     # structure
     "damaged checksum": (A + member(b"b", checksum=b"000000\0 ") + END, "'b' has a damaged"),
     "unknown magic": (A + member(b"b", magic=b"mytar\x0000") + END, "damaged or unknown tar header"),
@@ -163,45 +169,75 @@ def test_a_hostile_archive_is_refused_with_its_reason(case: str, tmp_path: Path)
 ORDINARY: Dict[str, Tuple[bytes, Dict[str, Any]]] = {
     "v7": (member(b"a", b"\0", b"1", magic=V7) + member(b"d/", b"\0", magic=V7) + END, {"a": b"1", "d": None}),
     "old GNU": (member(b"a", b"0", b"1", magic=GNU) + END, {"a": b"1"}),
-    "ustar prefix": (A + member(b"f", prefix=b"long/prefix", content=b"1") + END,
-                     {"a": b"hello", "long": None, "long/prefix": None, "long/prefix/f": b"1"}),
-    "GNU header's other fields are no prefix": (A + member(b"f", magic=GNU, prefix=b"atime") + END,
-                                                {"a": b"hello", "f": b""}),
-    "folders named again": (folder(b"./") + folder(b"d/") + A + folder(b"./d") + folder(b".") + END,
-                            {"a": b"hello", "d": None}),
+    "ustar prefix": (
+        A + member(b"f", prefix=b"long/prefix", content=b"1") + END,
+        {"a": b"hello", "long": None, "long/prefix": None, "long/prefix/f": b"1"},
+    ),
+    "GNU header's other fields are no prefix": (
+        A + member(b"f", magic=GNU, prefix=b"atime") + END,
+        {"a": b"hello", "f": b""},
+    ),
+    "folders named again": (
+        folder(b"./") + folder(b"d/") + A + folder(b"./d") + folder(b".") + END,
+        {"a": b"hello", "d": None},
+    ),
     "folders not named": (A + member(b"x/y/z") + END, {"a": b"hello", "x": None, "x/y": None, "x/y/z": b""}),
-    "base-256 size": (A + header(b"b", size_field=b"\x80" + bytes(10) + b"\1") + b"!" + bytes(511) + END,
-                      {"a": b"hello", "b": b"!"}),
+    "base-256 size": (
+        A + header(b"b", size_field=b"\x80" + bytes(10) + b"\1") + b"!" + bytes(511) + END,
+        {"a": b"hello", "b": b"!"},
+    ),
     "size with spaces": (header(b"a", size_field=b"          1 ") + b"!" + bytes(511) + END, {"a": b"!"}),
     "pax times, owners and attributes": (
-        pax((b"mtime", b"1.5"), (b"atime", b"-1"), (b"ctime", b"2"), (b"uid", b"0"), (b"SCHILY.xattr.user.a", b"\0"),
-            (b"LIBARCHIVE.creationtime", b"1")) + A + END, {"a": b"hello"}),
+        pax(
+            (b"mtime", b"1.5"),
+            (b"atime", b"-1"),
+            (b"ctime", b"2"),
+            (b"uid", b"0"),
+            (b"SCHILY.xattr.user.a", b"\0"),
+            (b"LIBARCHIVE.creationtime", b"1"),
+        )
+        + A
+        + END,
+        {"a": b"hello"},
+    ),
     "pax size that agrees": (pax((b"size", b"5")) + A + END, {"a": b"hello"}),
     "pax size alone": (pax((b"size", b"1")) + header(b"a") + b"!" + bytes(511) + END, {"a": b"!"}),
     "git's comment": (pax((b"comment", b"c0ffee"), kind=b"g") + A + END, {"a": b"hello"}),
     "GNU long name and link": (
-        A + member(b"K", b"K", b"a\0", magic=GNU) + member(b"L", b"L", b"n" * 120 + b"\0", magic=GNU)
-        + member(b"n" * 100, b"2", link=b"wrong", magic=GNU) + END, {"a": b"hello", "n" * 120: "a"}),
+        A
+        + member(b"K", b"K", b"a\0", magic=GNU)
+        + member(b"L", b"L", b"n" * 120 + b"\0", magic=GNU)
+        + member(b"n" * 100, b"2", link=b"wrong", magic=GNU)
+        + END,
+        {"a": b"hello", "n" * 120: "a"},
+    ),
     "hard link": (A + hard_link(b"h", b"./a") + END, {"a": b"hello", "h": b"hello"}),
-    "hard link to a hard link": (A + hard_link(b"h", b"a") + hard_link(b"i", b"h") + END,
-                                 {"a": b"hello", "h": b"hello", "i": b"hello"}),
+    "hard link to a hard link": (
+        A + hard_link(b"h", b"a") + hard_link(b"i", b"h") + END,
+        {"a": b"hello", "h": b"hello", "i": b"hello"},
+    ),
     "symlinks inside": (
-        A + symlink(b"d/up", b"../a") + symlink(b"later", b"d/x") + symlink(b"here", b".")
-        + symlink(b"e", b"here/d") + END,
-        {"a": b"hello", "d": None, "d/up": "../a", "later": "d/x", "here": ".", "e": "here/d"}),
+        A + symlink(b"d/up", b"../a") + symlink(b"later", b"d/x") + symlink(b"here", b".") + symlink(b"e", b"here/d") + END,
+        {"a": b"hello", "d": None, "d/up": "../a", "later": "d/x", "here": ".", "e": "here/d"},
+    ),
     "names that differ in case": (A + member(b"A") + END, {"a": b"hello", "A": b""}),
     "UTF-8": (member("é".encode()) + END, {"é": b""}),
     "one folder": (folder(b"top/") + member(b"top/a") + member(b"top/d/b") + END, {"a": b"", "d": None, "d/b": b""}),
     "one folder, not named": (member(b"./top/a") + END, {"a": b""}),
     "one folder with its own name in it": (
-        member(b"top/top/x") + member(b"top/.top-0") + END, {"top": None, "top/x": b"", ".top-0": b""}),
+        member(b"top/top/x") + member(b"top/.top-0") + END,
+        {"top": None, "top/x": b"", ".top-0": b""},
+    ),
     "one folder with links": (
         member(b"top/a") + symlink(b"top/d/l", b"../a") + hard_link(b"top/h", b"top/a") + END,
-        {"a": b"", "d": None, "d/l": "../a", "h": b""}),
+        {"a": b"", "d": None, "d/l": "../a", "h": b""},
+    ),
     "one folder in one folder": (member(b"top/in/a") + END, {"in": None, "in/a": b""}),
     "one folder beside a file": (member(b"top/a") + A + END, {"top": None, "top/a": b"", "a": b"hello"}),
-    "one folder beside a symlink": (member(b"top/a") + symlink(b"l", b"top") + END,
-                                    {"top": None, "top/a": b"", "l": "top"}),
+    "one folder beside a symlink": (
+        member(b"top/a") + symlink(b"l", b"top") + END,
+        {"top": None, "top/a": b"", "l": "top"},
+    ),
     "padding to a record": (A + END + bytes(10240), {"a": b"hello"}),
 }
 
@@ -229,8 +265,11 @@ def test_what_tarfile_writes_is_unpacked(variant: int, tmp_path: Path) -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=variant) as archive:
         for name, kind, link in (
-            ("run.sh", tarfile.REGTYPE, ""), (f"{deep}/ü", tarfile.REGTYPE, ""), ("l", tarfile.SYMTYPE, "run.sh"),
-            ("h", tarfile.LNKTYPE, "run.sh"), ("empty", tarfile.DIRTYPE, ""),
+            ("run.sh", tarfile.REGTYPE, ""),
+            (f"{deep}/ü", tarfile.REGTYPE, ""),
+            ("l", tarfile.SYMTYPE, "run.sh"),
+            ("h", tarfile.LNKTYPE, "run.sh"),
+            ("empty", tarfile.DIRTYPE, ""),
         ):
             info = tarfile.TarInfo(name)
             info.type, info.linkname, info.mtime = kind, link, 1.5 if variant == tarfile.PAX_FORMAT else 1

@@ -57,7 +57,8 @@ HOSTILE: Dict[str, Tuple[bytes, str]] = {
     "no data descriptor": (make(Member(flags=8, local_fields=(0, 0, 0))), "data descriptor"),
     "other data descriptor": (
         make(Member(flags=8, local_fields=(0, 0, 0), descriptor=struct.pack("<4s3L", b"PK\7\x08", CRC, 5, 6))),
-        "data descriptor"),
+        "data descriptor",
+    ),
     "bytes before": (make(A, prefix=b"MZ"), "does not begin where"),
     "bytes before, offsets from there": (make(A, prefix=b"MZ", shift=2), "does not begin where"),
     "bytes between": (make(A, Member(b"b", before=b"xx")), "does not begin where"),
@@ -74,14 +75,19 @@ HOSTILE: Dict[str, Tuple[bytes, str]] = {
     "member on another disk": (make(Member(disk=1)), "another disk"),
     "offset beyond the end": (make(A, Member(b"b", offset=0xFFFFFFFE)), "does not fit"),
     "zip64 offset beyond everything": (
-        make(Member(offset=0xFFFFFFFF, extra=field(1, struct.pack("<Q", (1 << 64) - 1)))), "does not fit"),
+        make(Member(offset=0xFFFFFFFF, extra=field(1, struct.pack("<Q", (1 << 64) - 1)))),
+        "does not fit",
+    ),
     "zip64 size beyond everything": (
         make(Member(stored=0xFFFFFFFF, size=0xFFFFFFFF, extra=field(1, struct.pack("<QQ", 1 << 63, 1 << 63)))),
-        "larger"),
+        "larger",
+    ),
     "zip64 field missing": (make(Member(size=0xFFFFFFFF)), "zip64 field"),
     "zip64 field that says something else": (make(Member(extra=field(1, bytes(8)))), "zip64 field"),
     "zip64 field with more than there is": (
-        make(Member(extra=field(1, struct.pack("<QQQQ", 5, 5, 0, 0)))), "zip64 field"),
+        make(Member(extra=field(1, struct.pack("<QQQQ", 5, 5, 0, 0)))),
+        "zip64 field",
+    ),
     "zip64 field of half a number": (make(Member(extra=field(1, bytes(4)))), "zip64 field"),
     "zip64 end record missing": (make(A, offset=0xFFFFFFFF), "zip64 end record is missing"),
 }
@@ -91,8 +97,7 @@ def extract(data: bytes, directory: Path, limits: Limits = DEFAULT) -> Dict[str,
     target = directory / "release"
     target.mkdir()
     zipball.extract(io.BytesIO(data), str(target), limits)
-    return {str(path.relative_to(target)): path.read_bytes() if path.is_file() else None
-            for path in sorted(target.rglob("*"))}
+    return {str(path.relative_to(target)): path.read_bytes() if path.is_file() else None for path in sorted(target.rglob("*"))}
 
 
 @pytest.mark.parametrize("case", HOSTILE)
@@ -109,30 +114,49 @@ ORDINARY: Dict[str, Tuple[bytes, Dict[str, Any]]] = {
     "deflated": (make(Member(method=8), Member(b"b", b"x" * 1000, method=8)), {"a": b"hello", "b": b"x" * 1000}),
     "folders, one again": (
         make(Member(b"d/", b"", FOLDER), A, Member(b"d/b", b""), Member(b"d/", b"", FOLDER)),
-        {"a": b"hello", "d": None, "d/b": b""}),
+        {"a": b"hello", "d": None, "d/b": b""},
+    ),
     "folder deflated, as jar does": (make(A, Member(b"d/", b"", FOLDER, method=8)), {"a": b"hello", "d": None}),
     "one folder": (make(Member(b"top/a"), Member(b"top/top/b", b"")), {"a": b"hello", "top": None, "top/b": b""}),
     "from DOS": (make(Member(made_by=0, attributes=0x20)), {"a": b"hello"}),
     "UTF-8, marked": (make(Member("é".encode(), made_by=0, flags=0x800)), {"é": b"hello"}),
     "UTF-8, not marked, by Info-ZIP": (make(Member("é".encode())), {"é": b"hello"}),
     "data descriptor": (
-        make(Member(flags=8, local_fields=(0, 0, 0), descriptor=struct.pack("<4s3L", b"PK\7\x08", CRC, 5, 5)),
-             Member(b"b", b"")), {"a": b"hello", "b": b""}),
+        make(
+            Member(flags=8, local_fields=(0, 0, 0), descriptor=struct.pack("<4s3L", b"PK\7\x08", CRC, 5, 5)),
+            Member(b"b", b""),
+        ),
+        {"a": b"hello", "b": b""},
+    ),
     "data descriptor, size known, by Info-ZIP": (
         make(Member(flags=8, local_fields=(0, 0, 5), descriptor=struct.pack("<4s3L", b"PK\7\x08", CRC, 5, 5))),
-        {"a": b"hello"}),
+        {"a": b"hello"},
+    ),
     "zip64 data descriptor": (
-        make(Member(flags=8, local_fields=(0, 0xFFFFFFFF, 0xFFFFFFFF), local_extra=field(1, bytes(16)),
-                    descriptor=struct.pack("<4sLQQ", b"PK\7\x08", CRC, 5, 5))), {"a": b"hello"}),
+        make(
+            Member(
+                flags=8,
+                local_fields=(0, 0xFFFFFFFF, 0xFFFFFFFF),
+                local_extra=field(1, bytes(16)),
+                descriptor=struct.pack("<4sLQQ", b"PK\7\x08", CRC, 5, 5),
+            )
+        ),
+        {"a": b"hello"},
+    ),
     "zip64 that nobody needed": (
         make(Member(local_fields=(CRC, 0xFFFFFFFF, 0xFFFFFFFF), local_extra=field(1, struct.pack("<QQ", 5, 5)))),
-        {"a": b"hello"}),
+        {"a": b"hello"},
+    ),
     "zip64 that nobody needed, by Python 3.9": (
-        make(Member(local_extra=field(1, struct.pack("<QQ", 5, 5)))), {"a": b"hello"}),
+        make(Member(local_extra=field(1, struct.pack("<QQ", 5, 5)))),
+        {"a": b"hello"},
+    ),
     "standard input, by Info-ZIP": (make(Member(b"-", attributes=FIFO)), {"-": b"hello"}),
     "git's comment": (make(A, comment=b"c0ffee" * 6), {"a": b"hello"}),
     "extended times and owners": (
-        make(Member(extra=field(0x5455, bytes(5)) + field(0x7875, bytes(11)))), {"a": b"hello"}),
+        make(Member(extra=field(0x5455, bytes(5)) + field(0x7875, bytes(11)))),
+        {"a": b"hello"},
+    ),
 }
 
 
@@ -148,8 +172,9 @@ def with_zip64_end(**wrong: int) -> bytes:
     at = len(plain) - 22
     size, offset = struct.unpack("<LL", plain[-10:-2])
     fields = {"count": 1, "size": size, "offset": offset, "at": at, **wrong}
-    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 798, 45, 0, 0, fields["count"], fields["count"], fields["size"],
-                         fields["offset"])
+    record = struct.pack(
+        "<4sQ2H2L4Q", b"PK\6\6", 44, 798, 45, 0, 0, fields["count"], fields["count"], fields["size"], fields["offset"]
+    )
     return make(A, before_end=record + struct.pack("<4sLQL", b"PK\6\7", 0, fields["at"], 1))
 
 
@@ -219,9 +244,7 @@ class Pipe(io.BytesIO):
 
 @pytest.mark.parametrize("stream", [io.BytesIO, Pipe])
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_what_zipfile_writes_is_unpacked(
-    stream: Callable[[], io.BytesIO], method: int, tmp_path: Path
-) -> None:
+def test_what_zipfile_writes_is_unpacked(stream: Callable[[], io.BytesIO], method: int, tmp_path: Path) -> None:
     file = stream()
     with zipfile.ZipFile(file, "w", method) as archive:
         archive.writestr("run.sh", b"#!/bin/sh\n" * 99)
@@ -232,7 +255,12 @@ def test_what_zipfile_writes_is_unpacked(
         with archive.open("large", "w", force_zip64=True) as member:
             member.write(b"x" * 70_000)
     assert extract(file.getvalue(), tmp_path) == {
-        "run.sh": b"#!/bin/sh\n" * 99, "bin": None, "bin/é": b"", "empty": None, "large": b"x" * 70_000}
+        "run.sh": b"#!/bin/sh\n" * 99,
+        "bin": None,
+        "bin/é": b"",
+        "empty": None,
+        "large": b"x" * 70_000,
+    }
     modes = [(tmp_path / "release" / name).stat().st_mode & 0o7777 for name in ("run.sh", "bin/é", "empty")]
     assert modes == [0o644, 0o755, 0o755]
 

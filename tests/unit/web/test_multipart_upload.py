@@ -92,9 +92,7 @@ def test_parts_without_end_are_refused(uploads: Uploads) -> None:
         take(uploads, [head + b"\r\n", *[b"x" * 65536] * (OVERHEAD_BYTES // 65536 + 2)])
 
 
-@pytest.mark.parametrize(
-    "content_type", ['multipart/form-data; boundary="a b"', "multipart/form-data; charset=x; boundary=a"]
-)
+@pytest.mark.parametrize("content_type", ['multipart/form-data; boundary="a b"', "multipart/form-data; charset=x; boundary=a"])
 def test_the_boundary(content_type: str) -> None:
     assert boundary_of(content_type) in ("a b", "a")
 

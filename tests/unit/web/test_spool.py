@@ -79,9 +79,7 @@ def test_the_limit_holds_to_the_byte(store: StoreLayout) -> None:
 
 
 @pytest.mark.parametrize("size", [1000, 3 * MIB])
-def test_a_disk_that_cannot_be_read_back_is_an_error(
-    store: StoreLayout, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
+def test_a_disk_that_cannot_be_read_back_is_an_error(store: StoreLayout, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     def refuse(fd: int, length: int, offset: int) -> bytes:
         raise OSError(5, os.strerror(5))
 

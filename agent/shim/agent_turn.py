@@ -1,0 +1,243 @@
+"""A turn of the agent's own shim: as any other, plus succession.
+
+A new release of the agent starts beside the old one, on the same sockets, and has to prove itself before the old
+one drains; then the shim executes itself into the new release. A release that fails its proof is
+never more than a visitor, and one that fails its probation is reverted (revert.py).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from typing import Optional
+
+from agent.host import clock, signals
+from agent.model import ExitCause, Release, cause_to_json
+from agent.shim import machine
+from agent.shim.capture import open_writer
+from agent.shim.environment import environment, marker
+from agent.shim.nursery import Nursery
+from agent.shim.record import Outcome, Successor
+from agent.shim.resident import Seen
+from agent.shim.revert import PROBATION_SECONDS, reason_to_revert
+from agent.shim.tree import Spawned, Tree, cause_of, spawn
+from agent.shim.turn import Turn
+from agent.store.layout import ProjectLayout
+
+#: Within this a new agent has to be ready, which includes launching, reading and killing a canary.
+START_SECONDS = 20.0
+#: For so long a ready one has to answer beside the old one before it takes over.
+PROOF_SECONDS = 4.0
+#: An agent that gives no sign of life for so long is hung.
+HUNG_SECONDS = 10.0
+#: How long the old one may take to finish what is in flight.
+RETIRE_SECONDS = 40.0
+_LOOK_SECONDS = 0.2
+
+
+class AgentTurn(Turn):
+    """One turn. The nursery holds what outlives it: the listening sockets and the conversations with the agents."""
+
+    def __init__(self, layout: ProjectLayout, seen: Seen, nursery: Nursery) -> None:
+        super().__init__(layout, seen)
+        self.nursery = nursery
+
+    def _arrive(self) -> None:
+        super()._arrive()
+        if self.record.pid is not None:
+            self.nursery.meet(self.record.pid, is_ready=True)
+        if self.record.successor is not None:  # the shim that knew about it is gone: the want is still there
+            signals.send(self.record.successor.pid, self.record.successor.start_time, signal.SIGTERM)
+            self.journal.note(successor=None)
+
+    def _look(self) -> None:
+        successor = self.record.successor
+        for pid, status in self.seen.ended:
+            self.nursery.part(pid)
+            if successor is not None and pid == successor.pid:
+                if not successor.is_retiring and self.want is not None and self.want.generation == successor.generation:
+                    self._reject(f"{cause_of(status)} before it had proved itself", cause_of(status))
+                self.journal.publish(successor=None)
+            elif pid != self.record.pid:
+                self.nursery.reaped(pid, status)
+        super()._look()
+
+    def _due(self) -> float:
+        now = time.monotonic()
+        due = [super()._due()] if self.record.state != machine.RUNNING else []
+        agent = self.nursery.agent(self.record.pid)
+        if self.record.successor is not None:
+            due.append(now + _LOOK_SECONDS)
+        if agent is not None and agent.is_ready:
+            due.append(max(agent.heard_clock + HUNG_SECONDS, now + _LOOK_SECONDS))
+        return min((at for at in due if at > 0.0), default=0.0)
+
+    def _is_empty(self) -> bool:
+        return True  # the agent is one process; this shim's other children are the projects' shims
+
+    def _has_proved(self) -> bool:
+        agent = self.nursery.agent(self.record.pid)
+        return agent is not None and agent.is_ready
+
+    def _tree(self) -> Tree:
+        return Tree(self.record.pid, self.seen.resident, marker(self.layout), None, scattered=False)
+
+    def _fork(self, release: Release, cgroup: Optional[str], proving: bool = False) -> Spawned:
+        output = open_writer(self.seen.reader)
+        environ = environment(release, self.layout)
+        if proving:
+            environ["PROVE"] = "1"
+        try:
+            passed = self.nursery.pass_sockets(release)
+            spawned = spawn(release.command, self.layout.release(release.version), environ, output, passed, None)
+            self.nursery.meet(spawned.pid)
+            return spawned
+        finally:
+            os.close(output)
+            self.nursery.close_passed()
+
+    def _proved(self) -> None:
+        self.journal.note(probation_clock=time.monotonic() + PROBATION_SECONDS)
+
+    def _begin_stop(self, reason: str) -> None:
+        successor = self.record.successor
+        if successor is not None:
+            signals.send(successor.pid, successor.start_time, signal.SIGTERM)
+        super()._begin_stop(reason)
+
+    # ------------------------------------------------------------------ succession
+
+    def _tend(self) -> None:
+        is_ready = self.record.state == machine.READY
+        if is_ready and self.want is not None and self.want.up and self._is_superseded() and not self.seen.leaving:
+            self._succeed()
+            return
+        self._end_if_hung()
+        super()._tend()
+        self._pursue_retiring()
+        if self.record.state == machine.READY and self.record.successor is None and not self._is_superseded():
+            self._execute_own_release()
+
+    def _succeed(self) -> None:
+        """One step of the way from the agent at work to the wanted one."""
+        assert self.want is not None
+        successor = self.record.successor
+        if successor is None:
+            self._start_successor(str(self.want.version))
+        elif successor.is_retiring or successor.generation != self.want.generation:
+            signals.send(successor.pid, successor.start_time, signal.SIGKILL)  # its end is seen in a later turn
+        else:
+            self._judge(successor)
+
+    def _start_successor(self, version: str) -> None:
+        assert self.want is not None
+        run = self.record.run + 1
+        release = self._read_release(version)
+        if release is None:
+            self._reject(f"release {version} is not in the store", None)
+            return
+        segment, offset = self.seen.position
+        self.journal.note(run=run)
+        self.journal.event("start", version=version, segment=segment, offset=offset, beside=self.record.pid)
+        try:
+            spawned = self._fork(release, None, proving=True)
+        except OSError as error:
+            self._reject(f"fork: {error.strerror}", None)
+            return
+        successor = Successor(spawned.pid, spawned.start_time, version, self.want.generation, run, time.monotonic())
+        self.journal.publish(successor=successor, explanation=f"running; {version} proves itself beside it")
+        failure = spawned.release()
+        if failure is not None:
+            os.waitpid(spawned.pid, 0)
+            self.nursery.part(spawned.pid)
+            self._reject(str(failure), failure)
+            self.journal.publish(successor=None)
+
+    def _judge(self, successor: Successor) -> None:
+        agent, now = self.nursery.agent(successor.pid), time.monotonic()
+        if agent is None or not agent.is_ready:
+            if now - successor.clock > START_SECONDS:
+                self._turn_away(successor, f"was not ready within {START_SECONDS:g} s")
+        elif now - agent.heard_clock > PROOF_SECONDS / 2:
+            self._turn_away(successor, "stopped answering before it had proved itself")
+        elif agent.proved_from is None:
+            agent.proved_from = now
+        elif now - agent.proved_from >= PROOF_SECONDS:
+            self._hand_over(successor)
+
+    def _turn_away(self, successor: Successor, reason: str) -> None:
+        signals.send(successor.pid, successor.start_time, signal.SIGKILL)
+        self._reject(reason, None)
+        self.journal.publish(successor=replace(successor, is_retiring=True, clock=time.monotonic()))
+
+    def _reject(self, reason: str, cause: Optional[ExitCause]) -> None:
+        """The wanted release has failed; the one at work goes on."""
+        assert self.want is not None
+        version = str(self.want.version)
+        exit_cause = cause_to_json(cause) if cause is not None else None
+        outcome = Outcome(self.want.generation, version, False, self.record.run, reason, exit_cause)
+        self.journal.event("rejected", version=version, reason=reason)
+        explanation = f"running; {version} was rejected: {reason}"
+        self.journal.publish(generation=self.want.generation, outcome=outcome, explanation=explanation)
+
+    def _hand_over(self, successor: Successor) -> None:
+        """From now on the successor is the agent, and the old one finishes what it has begun."""
+        now, record = time.monotonic(), self.record
+        retiring = Successor(
+            record.pid or 0,
+            record.start_time or 0,
+            str(record.version),
+            record.generation,
+            record.run,
+            now,
+            is_retiring=True,
+        )
+        outcome = Outcome(successor.generation, successor.version, ready=True, run=successor.run)
+        self.release = self._read_release(successor.version)
+        self.journal.event("succeeded", version=successor.version, pid=successor.pid, after=record.version)
+        self.journal.publish(
+            pid=successor.pid, start_time=successor.start_time, version=successor.version, generation=successor.generation,
+            run=successor.run, successor=retiring, outcome=outcome, started_clock=successor.clock, adopted=False, hung=False,
+            started_at=clock.timestamp(time.time() - (now - successor.clock)),
+            failures=0, restarts=0, probation_clock=now + PROBATION_SECONDS, explanation="running, on probation",
+        )  # fmt: skip
+        signals.send(retiring.pid, retiring.start_time, signal.SIGTERM)
+
+    def _pursue_retiring(self) -> None:
+        old = self.record.successor
+        if old is not None and time.monotonic() - old.clock > RETIRE_SECONDS:
+            signals.send(old.pid, old.start_time, signal.SIGKILL)
+
+    def _execute_own_release(self) -> None:
+        """Go on as the shim of the release that runs. A shim that can't stays what it is and says so."""
+        bundle = self.release.command[3] if self.release is not None else sys.argv[0]
+        if os.path.realpath(bundle) == os.path.realpath(sys.argv[0]) or self.release is None or self.record.pid is None:
+            return
+        try:
+            self.nursery.execute([*self.release.command[:4], "shim", self.nursery.store.root], self.record.pid)
+        except OSError as error:
+            sys.stderr.write(f"the shim can't execute {bundle}: {error.strerror}\n")
+
+    # ------------------------------------------------------------------ probation
+
+    def _end_if_hung(self) -> None:
+        agent = self.nursery.agent(self.record.pid)
+        if agent is None or not agent.is_ready or time.monotonic() - agent.heard_clock <= HUNG_SECONDS or self.record.hung:
+            return
+        self.journal.event("hung", silent_seconds=HUNG_SECONDS)
+        self.journal.publish(hung=True, explanation=f"no sign of life for {HUNG_SECONDS:g} s: SIGKILL")
+        signals.send(self.record.pid or 0, self.record.start_time or 0, signal.SIGKILL)
+
+    def _ended_by_itself(self, cause: ExitCause, ran: float) -> None:
+        reason = reason_to_revert(self.want, self.record, cause, time.monotonic())
+        self.journal.note(hung=False)
+        if reason is None:
+            super()._ended_by_itself(cause, ran)
+            return
+        record = self.record
+        outcome = Outcome(record.generation, str(record.version), False, record.run, reason, cause_to_json(cause))
+        self.journal.event("reverted", version=record.version, reason=reason)
+        self.journal.go(machine.GIVE_UP, f"reverted: {reason}", outcome=outcome, settled=False, probation_clock=0.0)

@@ -1,0 +1,85 @@
+"""Measure: `python3 build.py bench [ROW …] [--quick] [--cycles N] [--json FILE]`. Nothing here fails for being slow."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from typing import Any, Dict, List
+
+import build
+from tests.bench.figure import Figure
+from tests.bench.setting import Setting
+from tests.bench.table import markdown
+
+#: Each is a module of tests.bench.rows with `measure(setting) -> List[Figure]`; they run in this order.
+ROWS = (
+    "start", "launch", "upload_raw", "upload_multipart", "logs", "shims", "idle", "capture", "ping", "kill", "cycles",
+)  # fmt: skip
+
+
+def main(words: List[str]) -> int:
+    """0; 1 when a row could not be measured (its reason is on stderr)."""
+    arguments = _parse(words)
+    figures: Dict[str, List[Figure]] = {}
+    failed: Dict[str, str] = {}
+    print(f"Load before: {_loads()}; {os.cpu_count()} cores; {platform.platform()}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="ant-bench-") as folder:
+        # a copy: whoever builds meanwhile must not change what is measured
+        pyz = shutil.copy(os.environ.get("ANT_TEST_PYZ") or build.build(), folder)
+        setting = Setting(pyz, arguments.python, arguments.quick, arguments.cycles or (50 if arguments.quick else 10_000))
+        for row in arguments.rows or ROWS:
+            started = time.monotonic()
+            try:
+                figures[row] = importlib.import_module(f"tests.bench.rows.{row}").measure(setting)
+            except Exception as error:
+                traceback.print_exc()
+                failed[row] = f"{type(error).__name__}: {error}"
+            sys.stderr.write(f"{row}: {time.monotonic() - started:.0f} s\n")
+    print(markdown(figures))
+    for row, reason in failed.items():
+        print(f"- {row} could not be measured: {reason[:300]}")
+    print(f"Load after: {_loads()}")
+    if arguments.json:
+        _write(arguments.json, figures, failed)
+    return 1 if failed else 0
+
+
+def _parse(words: List[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="build.py bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all when none is named")
+    parser.add_argument("--quick", action="store_true", help="a few repetitions and 64 MiB in place of 1 GiB")
+    parser.add_argument("--cycles", type=int, help="launch/kill cycles (10000; quick 50)")
+    parser.add_argument("--json", metavar="FILE", help="write every sample there")
+    parser.add_argument("--python", default=os.path.realpath(sys.executable), help="the agent's interpreter")
+    arguments = parser.parse_args(words)
+    unknown = set(arguments.rows) - set(ROWS)
+    if unknown:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    return arguments
+
+
+def _loads() -> str:
+    return " ".join(f"{load:.1f}" for load in os.getloadavg())
+
+
+def _write(path: str, figures: Dict[str, List[Figure]], failed: Dict[str, str]) -> None:
+    document: Dict[str, Any] = {
+        "schema": 1,
+        "host": {"platform": platform.platform(), "cores": os.cpu_count(), "load_after": os.getloadavg()},
+        "rows": {row: [figure.to_json() for figure in given] for row, given in figures.items()},
+        "failed": failed,
+    }
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

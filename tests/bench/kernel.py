@@ -1,0 +1,110 @@
+"""What proc(5) and the file system say of memory, descriptors, threads and blocks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Dict, List, Optional, Set, Tuple
+
+from tests.support import processes
+
+
+def pss_bytes(pid: int) -> int:
+    """The proportional set size: shared pages count as a share each."""
+    return _smaps(pid)["Pss"]
+
+
+def private_bytes(pid: int) -> int:
+    """What ends with the process: its private pages."""
+    found = _smaps(pid)
+    return found["Private_Clean"] + found["Private_Dirty"]
+
+
+def _smaps(pid: int) -> Dict[str, int]:
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as stream:
+        lines = [line.split() for line in stream if line.endswith("kB\n")]
+    return {fields[0].rstrip(":"): int(fields[1]) * 1024 for fields in lines}
+
+
+def reset_peak(pid: int) -> None:
+    """Let `peak_bytes` count from here."""
+    with open(f"/proc/{pid}/clear_refs", "w", encoding="ascii") as stream:
+        stream.write("5")
+
+
+def peak_bytes(pid: int) -> int:
+    """The largest resident set since `reset_peak` (VmHWM)."""
+    return int(processes.status(pid)["VmHWM"].split()[0]) * 1024
+
+
+def usage(pid: int) -> Dict[str, int]:
+    """What a process may leak: descriptors, threads, resident bytes, dead children that nobody has reaped."""
+    return {
+        "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+        "threads": int(processes.status(pid)["Threads"]),
+        "resident": processes.resident_bytes(pid),
+        "zombies": sum(parent == pid and state == "Z" for parent, state in parents()),
+    }
+
+
+def parents() -> List[Tuple[int, str]]:
+    """(parent, state) of every process of the host."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as stream:
+                fields = stream.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        found.append((int(fields[1]), fields[0].decode()))
+    return found
+
+
+def files_below(directory: str) -> List[str]:
+    """Every file, link and directory below it, relative and sorted."""
+    found = []
+    for base, folders, files in os.walk(directory):
+        found += [os.path.relpath(os.path.join(base, name), directory) for name in [*folders, *files]]
+    return sorted(found)
+
+
+def allocated_bytes(directory: str) -> int:
+    """The blocks of all files below, each file once however many names it has."""
+    seen: Set[int] = set()
+    total = 0
+    for base, _, files in os.walk(directory):
+        for name in files:
+            try:
+                found = os.lstat(os.path.join(base, name))
+            except FileNotFoundError:
+                continue
+            if found.st_ino not in seen:
+                seen.add(found.st_ino)
+                total += found.st_blocks * 512
+    return total
+
+
+class DiskPeak:
+    """The most blocks that a directory had while this was open, beyond what it had before; looked at by a thread."""
+
+    def __init__(self, directory: str, seconds: float = 0.02) -> None:
+        self.bytes = 0
+        self._directory = directory
+        self._seconds = seconds
+        self._before = allocated_bytes(directory)
+        self._ended = threading.Event()
+        self._thread: Optional[threading.Thread] = None
+
+    def __enter__(self) -> DiskPeak:
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        assert self._thread is not None
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self._seconds):
+            self.bytes = max(self.bytes, allocated_bytes(self._directory) - self._before)

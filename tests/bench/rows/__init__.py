@@ -1,0 +1,1 @@
+"""One row a module: `measure(setting)` gives its figures."""
