@@ -29,14 +29,16 @@ def _nurse(store: StoreLayout, control: int) -> None:
     from agent.host import prctl
 
     prctl.set_subreaper()
-    nursery = Nursery(store, {"control": control}, run_project)
+    nursery = Nursery(store, {"lock": -1, "control": control}, run_project)
+    nursery.meet(os.getppid(), is_ready=True)
     wake = install_handlers()
-    while nursery.fd >= 0:
-        readable, _, _ = select.select([nursery.fd, wake], [], [])
-        if nursery.fd in readable:
-            nursery.serve()
-        if wake in readable:
-            os.read(wake, 4096)
+    while nursery.fds:
+        readable, _, _ = select.select([*nursery.fds, wake], [], [])
+        for fd in readable:
+            if fd == wake:
+                os.read(wake, 4096)
+            else:
+                nursery.serve(fd)
         for pid, status in reap()[0]:
             nursery.reaped(pid, status)
 

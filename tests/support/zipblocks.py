@@ -52,24 +52,8 @@ def make(*members: Member, prefix: bytes = b"", gap: bytes = b"", shift: int = 0
         stored, *fields = member.fields()
         local = member.local_fields or tuple(fields)
         name = member.local_name or member.name
-        data += (
-            struct.pack(
-                "<4s5H3L2H",
-                b"PK\3\4",
-                20,
-                member.flags,
-                member.method,
-                0,
-                33,
-                *local,
-                len(name),
-                len(member.local_extra),
-            )
-            + name
-            + member.local_extra
-            + stored
-            + member.descriptor
-        )
+        head = (b"PK\3\4", 20, member.flags, member.method, 0, 33, *local, len(name), len(member.local_extra))
+        data += struct.pack("<4s5H3L2H", *head) + name + member.local_extra + stored + member.descriptor
         central += struct.pack(
             "<4s6H3L5H2L",
             b"PK\1\2",
