@@ -19,7 +19,7 @@ from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
 from agent.operations import canary, own
 from agent.operations.agent import Agent
-from agent.operations.outcome import start
+from agent.operations.outcome import conclude, start
 from agent.shim import machine
 from agent.shim.handle import Handle
 from agent.shim.record import Record
@@ -106,6 +106,7 @@ def _launch(agent: Agent, handle: Handle, call: LaunchCall, steps: Steps) -> Tup
     is_new = release is None
     if release is None:
         release = _make_release(agent, handle.layout, call, steps)
+    conclude(agent, handle)  # what the last launch came to decides what this one can go back to
     want, record = handle.want(), handle.record()
     if want is not None and want.up and record is not None and want.version == release.version and _runs_well(record, release):
         return 200, _reply("AlreadyRunning", release, record, None, steps)

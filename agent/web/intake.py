@@ -11,11 +11,16 @@ from agent.host.files import remove_if_present
 from agent.model import parse_digest, parse_project, parse_version
 from agent.operations.launch import LaunchCall, Upload
 from agent.store import download, staging
-from agent.web.call import Call, Field, Fields, json_object, read_json, read_query, require, text
+from agent.web.call import Call, Field, Fields, flag, json_object, read_json, read_query, require, text
 from agent.web.multipart_upload import MultipartUpload
 from agent.web.spool import Spool, Uploads
 
-RAW_FIELDS: Fields = {"project": Field(parse_project), "version": Field(parse_version), "sha256": Field(parse_digest)}
+RAW_FIELDS: Fields = {
+    "project": Field(parse_project),
+    "version": Field(parse_version),
+    "sha256": Field(parse_digest),
+    "force": flag("force"),
+}
 URL_FIELDS: Fields = {**RAW_FIELDS, "artifact_url": text("artifact_url"), "manifest": json_object("manifest")}
 
 
@@ -55,7 +60,8 @@ def read_fields(fields: Dict[str, bytes]) -> Dict[str, Any]:
     """The text fields of a multipart launch."""
     values: Dict[str, Any] = {}
     for name, value in fields.items():
-        values[name] = value if name == "manifest" else RAW_FIELDS[name].read(_decode(name, value))
+        field = RAW_FIELDS.get(name)
+        values[name] = value if field is None else field.read(field.from_text(_decode(name, value)))
     require(values, ("project",), "as a form field")
     return values
 

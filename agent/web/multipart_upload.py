@@ -10,7 +10,7 @@ from agent.errors import MalformedRequest, TooLarge
 from agent.operations.launch import Upload
 from agent.web.spool import Spool
 
-FIELDS = ("project", "version", "sha256", "manifest")
+FIELDS = ("project", "version", "sha256", "manifest", "force")
 FIELD_BYTES = 64 * 1024
 #: What a multipart body may have beside the artifact: the fields, their heads, the boundaries.
 OVERHEAD_BYTES = 1 << 20
