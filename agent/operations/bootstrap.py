@@ -11,7 +11,7 @@ import secrets
 import subprocess
 import sys
 import zipfile
-from typing import Dict, NoReturn, Optional
+from typing import List, NoReturn, Optional
 
 from agent.config import ServeConfig
 from agent.errors import AlreadyRunning, UsageError
@@ -59,30 +59,33 @@ def own_bundle() -> str:
     return path
 
 
-def shim_command(store: StoreLayout, bundle: str, passed: Dict[str, int]) -> list[str]:
+def shim_command(store: StoreLayout, bundle: str, *words: str, **passed: int) -> List[str]:
     """The command line of the agent's own shim, which is passed these descriptors."""
     descriptors = [f"{name}={fd}" for name, fd in passed.items()]
-    return [sys.executable, "-I", "-S", bundle, "shim", store.root, *descriptors]
+    return [sys.executable, "-I", "-S", bundle, "shim", store.root, *words, *descriptors]
 
 
 def become_shim(store: StoreLayout, bundle: str, lock: int) -> NoReturn:
     """Execute the shim in this process."""
     os.set_inheritable(lock, True)
-    os.execv(sys.executable, shim_command(store, bundle, {"lock": lock}))
+    os.execv(sys.executable, shim_command(store, bundle, lock=lock))
 
 
 def replace_shim(store: StoreLayout, listener: int, control: int) -> bool:
-    """Start a new shim for this agent, whose own has died, on the same socket. False if somebody else did."""
+    """Start a new shim for this agent, whose own has died, on the same socket. False if it could not be, or is there."""
     lock = locks.acquire(store.project(AGENT_PROJECT).shim_lock)
     if lock is None:
         return False
-    passed = {"lock": lock, "http": listener, "control": control}
+    command = shim_command(store, own_bundle(), "detach", lock=lock, http=listener, control=control)
     try:
-        command = [*shim_command(store, own_bundle(), passed), "detach"]
-        subprocess.run(command, pass_fds=tuple(passed.values()), start_new_session=True, check=True, cwd="/", env={})
+        passed = (lock, listener, control)
+        started = subprocess.run(command, pass_fds=passed, start_new_session=True, cwd="/", env={}, check=False)
+    except OSError as error:
+        sys.stderr.write(f"the shim can't be started: {error}\n")
+        return False
     finally:
         os.close(lock)
-    return True
+    return started.returncode == 0
 
 
 def _make_store(store: StoreLayout, token_file: str) -> None:

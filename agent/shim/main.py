@@ -24,14 +24,17 @@ _CAP = LogPolicy()
 
 
 def main(arguments: List[str]) -> int:
-    """`shim STORE NAME=FD…`: the agent's own shim. Passed to it are `lock`, and what was held before: `http`, `control`."""
-    store = StoreLayout(arguments[0])
-    passed = {name: int(fd) for name, _, fd in (argument.partition("=") for argument in arguments[1:])}
-    for name, fd in passed.items():
-        if name != "detach":
-            os.set_inheritable(fd, False)
-    if passed.pop("detach", None) is not None and os.fork():
-        os._exit(EXIT_OK)  # started by the agent: not to be its child, or stopping the agent would stop this, too
+    """`shim STORE [detach] NAME=FD…`: the agent's own shim.
+
+    Passed to it are `lock`, and what was held before: `http`, `control`. With `detach` it was started by
+    the agent, and must not be its child, or stopping the agent would stop this, too.
+    """
+    store, words = StoreLayout(arguments[0]), arguments[1:]
+    if words[:1] == ["detach"] and os.fork():
+        os._exit(EXIT_OK)
+    passed = {name: int(fd) for name, equals, fd in (word.partition("=") for word in words) if equals}
+    for fd in passed.values():
+        os.set_inheritable(fd, False)
     os.environ.clear()
     os.chdir("/")
     prctl.set_subreaper()
