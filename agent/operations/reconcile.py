@@ -11,7 +11,6 @@ import sys
 import threading
 
 from agent.errors import AgentError
-from agent.model import AGENT_PROJECT
 from agent.operations.agent import Agent
 from agent.operations.outcome import conclude
 from agent.store import staging
@@ -26,7 +25,7 @@ def reconcile(agent: Agent) -> None:
         try:
             handle = agent.handle(project)
             conclude(agent, handle)
-            if project != AGENT_PROJECT and not handle.is_alive:  # this process watches its own shim itself
+            if not handle.is_alive:
                 handle.see_to_it()
         except (AgentError, OSError, ValueError) as error:
             sys.stderr.write(f"reconcile {project}: {error}\n")

@@ -13,6 +13,7 @@ from typing import Callable, Optional
 
 from agent.errors import Busy
 from agent.host import locks, signals
+from agent.model import AGENT_PROJECT
 from agent.shim.record import POKE, Record, Want, needs_shim, read_record, read_want, write_want
 from agent.store.layout import ProjectLayout
 
@@ -102,7 +103,13 @@ class Handle:
         return want
 
     def see_to_it(self) -> None:
-        """Start a shim if one is needed and there is none; otherwise tell the one there is to look."""
+        """Start a shim if one is needed and there is none; otherwise tell the one there is to look.
+
+        The agent's own is replaced by the agent that watches it, and only told here.
+        """
+        if self.layout.project == AGENT_PROJECT:
+            self._poke()
+            return
         lock = locks.acquire(self.layout.shim_lock)
         if lock is None:
             self._poke()

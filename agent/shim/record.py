@@ -149,11 +149,11 @@ def read_record(layout: ProjectLayout) -> Optional[Record]:
             return None
         known = {field.name: document[field.name] for field in fields(Record) if field.name in document}
         outcome = known.get("outcome")
-        known["outcome"] = Outcome(**_known(Outcome, outcome)) if outcome else None
+        known["outcome"] = Outcome(**_known(Outcome, outcome)) if outcome is not None else None
         stop = known.get("stop")
-        known["stop"] = Stop(**{**_known(Stop, stop), "killed": tuple(stop["killed"])}) if stop else None
+        known["stop"] = Stop(**{**_known(Stop, stop), "killed": tuple(stop.get("killed", ()))}) if stop is not None else None
         successor = known.get("successor")
-        known["successor"] = Successor(**_known(Successor, successor)) if successor else None
+        known["successor"] = Successor(**_known(Successor, successor)) if successor is not None else None
         for name in ("exits", "killed", "survivors"):
             known[name] = tuple(known.get(name, ()))
         return Record(**known)

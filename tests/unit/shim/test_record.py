@@ -16,7 +16,16 @@ import build
 from agent.host import files
 from agent.shim import machine
 from agent.shim.record import (
-    Outcome, Record, Stop, Successor, Want, needs_shim, read_record, read_want, write_record, write_want,
+    Outcome,
+    Record,
+    Stop,
+    Successor,
+    Want,
+    needs_shim,
+    read_record,
+    read_want,
+    write_record,
+    write_want,
 )  # fmt: skip
 from agent.store.layout import ProjectLayout
 
@@ -210,7 +219,7 @@ def test_a_damaged_want_is_an_error_and_not_a_wish_to_be_down(layout: ProjectLay
 
 def test_a_want_that_is_none_names_its_file(layout: ProjectLayout) -> None:
     files.write_json(layout.want, {"want": "up"})
-    with pytest.raises(ValueError, match="want.json"):
+    with pytest.raises(ValueError, match=r"want\.json"):
         read_want(layout)
 
 

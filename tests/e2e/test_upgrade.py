@@ -1,0 +1,142 @@
+"""The agent is launched like any project: the new one proves itself beside the old one, and a bad one never takes over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from typing import Any, Iterator, List
+
+import pytest
+
+from tests.support import bundles
+from tests.support.agent import AGENT, AgentHost
+from tests.support.artifact import pack
+from tests.support.wait import eventually
+
+pytestmark = pytest.mark.e2e
+
+MAIN = "agent/web/main.py"
+RUN = b"    server.run(control.alive)"
+BAD = {
+    "raises-at-import": (MAIN, b"def main(", b'raise RuntimeError("broken at import")\ndef main('),
+    "exits-after-3-s": (MAIN, RUN, b"    threading.Timer(3, os._exit, (9,)).start()\n" + RUN),
+    "hangs-after-ready": (MAIN, RUN, b"    time.sleep(1000)"),
+    "cannot-write": (
+        "agent/host/files.py",
+        b'    temporary = f"',
+        b'    raise PermissionError(13, "no", path)\n    temporary = f"',
+    ),
+    "syntax-error": (MAIN, b"def main(", b"def main((:"),
+}
+
+
+@pytest.fixture
+def upgradable(pyz: str) -> Iterator[AgentHost]:
+    """An agent of its own on the default Python, with one project."""
+    with AgentHost(pyz, os.path.realpath(sys.executable)) as agent_host:
+        assert agent_host.launch_fixture("hello", "hello").status == 201
+        yield agent_host
+
+
+@contextlib.contextmanager
+def _pings(host: AgentHost) -> Iterator[List[str]]:
+    """Ping on new connections all the time; what failed."""
+    failures: List[str] = []
+    ended = threading.Event()
+
+    def ping() -> None:
+        while not ended.wait(0.02):
+            try:
+                response = host.request("GET", "/ping")
+                if response.status != 200:
+                    failures.append(str(response.status))
+            except OSError as error:
+                failures.append(repr(error))
+
+    thread = threading.Thread(target=ping)
+    thread.start()
+    try:
+        yield failures
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _at_work(host: AgentHost) -> str:
+    record = host.record(AGENT)
+    return str(record["version"]) if record["state"] == "ready" else ""
+
+
+def _commands(pid: int) -> str:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read().decode()
+
+
+def test_a_good_release_takes_over_without_a_failed_request(upgradable: AgentHost, pyz: str) -> None:
+    project, agent, shim = upgradable.status("hello")["pid"], upgradable.agent_pid, upgradable.shim_pid(AGENT)
+    with _pings(upgradable) as failures:
+        reply = upgradable.launch(AGENT, bundles.release(pyz, upgradable.artifacts, "good"))
+        assert reply.status == 201, reply.json
+        eventually(lambda: "9.9-good" in _commands(shim), message="the shim executes the new release")
+        eventually(lambda: not os.path.exists(f"/proc/{agent}"), 45, message="the old agent has drained")
+    assert failures == []
+    assert upgradable.status(AGENT)["version"] == "9.9-good" and upgradable.agent_pid == reply.json["pid"]
+    assert upgradable.shim_pid(AGENT) == shim
+    assert upgradable.status("hello")["pid"] == project
+    assert upgradable.projects() == [AGENT, "hello"]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_release_never_takes_over(upgradable: AgentHost, pyz: str, name: str) -> None:
+    project, agent = upgradable.status("hello")["pid"], upgradable.agent_pid
+    path = bundles.release(pyz, upgradable.artifacts, name, BAD[name])
+    with _pings(upgradable) as failures:
+        reply = upgradable.launch(AGENT, path)
+        assert reply.status == 422 and reply.json["step"] in ("ready", "command"), reply.json
+    assert failures == []
+    assert (upgradable.agent_pid, upgradable.status("hello")["pid"]) == (agent, project)
+    assert upgradable.projects() == [AGENT, "hello"]
+    if reply.json["step"] == "ready":
+        assert f"9.9-{name} was rejected" in upgradable.status(AGENT)["explanation"]
+        again = upgradable.launch(AGENT, path)
+        assert again.status == 409 and again.json["quarantined"]["version"] == f"9.9-{name}"
+
+
+def test_what_is_no_agent_is_refused(upgradable: AgentHost) -> None:
+    reply = upgradable.launch(AGENT, pack("hello", upgradable.artifacts, "tar.gz", None))
+    assert reply.status == 422 and "not a release of ant-host-agent" in reply.json["detail"]
+
+
+def test_a_release_that_ends_in_its_probation_is_reverted(upgradable: AgentHost, pyz: str) -> None:
+    version = upgradable.status(AGENT)["version"]
+    late = (MAIN, RUN, b"    threading.Timer(7, os._exit, (9,)).start()\n" + RUN)
+    assert upgradable.launch(AGENT, bundles.release(pyz, upgradable.artifacts, "late", late)).status == 201
+    with _pings(upgradable) as failures:
+        eventually(lambda: _at_work(upgradable) == version, 30, message="the old release is back")
+    assert len(failures) <= 1  # what was in flight when it ended
+    eventually(lambda: b"9.9-late" in upgradable.read("quarantine.json"), message="it is quarantined")
+
+
+def test_the_shim_may_die_in_the_middle_of_a_proof(upgradable: AgentHost, pyz: str) -> None:
+    agent, shim = upgradable.agent_pid, upgradable.shim_pid(AGENT)
+    path = bundles.release(pyz, upgradable.artifacts, "good")
+    replies: List[Any] = []
+    caller = threading.Thread(target=lambda: replies.append(upgradable.launch(AGENT, path)))
+    caller.start()
+    eventually(lambda: b"beside" in upgradable.read("projects", AGENT, "logs", "events.jsonl"), message="the proof is under way")
+    os.kill(shim, signal.SIGKILL)
+    caller.join()
+    assert replies[0].status in (201, 422), replies[0].json
+    eventually(lambda: upgradable.record(AGENT)["shim"]["pid"] != shim, message="a new shim")
+    expected = agent if replies[0].status == 422 else replies[0].json["pid"]
+    assert upgradable.agent_pid == expected
+
+
+def test_a_hung_agent_is_replaced(upgradable: AgentHost) -> None:
+    agent = upgradable.agent_pid
+    os.kill(agent, signal.SIGSTOP)
+    eventually(upgradable.is_answering, 40, message="another agent answers")
+    assert upgradable.agent_pid != agent
