@@ -127,7 +127,7 @@ class Turn:
             self._tend()
         elif self.record.state == machine.BACKOFF:
             if self._is_superseded():
-                self.journal.go(machine.FINISH, "the wait for the next start was ended by a new want", killed=())
+                self.journal.go(machine.FINISH, "the next start was called off by a new want", killed=(), next_start_at=None)
             elif time.monotonic() >= self.record.next_start_clock or self.record.boot_id != procfs.boot_id():
                 self._start(str(self.record.version))
         if self.record.state in (machine.EXITED, machine.FAILED):

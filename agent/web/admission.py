@@ -122,7 +122,7 @@ def _decoded(path: str) -> str:
     try:
         decoded = path.encode("latin-1").decode("utf-8")
     except UnicodeDecodeError:
-        raise MalformedRequest("The path is not UTF-8.") from None
+        raise MalformedRequest("The path is not UTF-8.", "Project ids are ASCII.") from None
     return "/" + decoded.lstrip("/") if decoded.startswith("/") else decoded
 
 
@@ -141,7 +141,9 @@ def _require_json(kind: str) -> None:
 
 def _small_body(request: AdmissionParser) -> Body:
     if request.content_length > JSON_BYTES:
-        raise TooLarge(f"The body is larger than {JSON_BYTES} bytes.", limit_bytes=JSON_BYTES)
+        raise TooLarge(
+            f"The body is larger than {JSON_BYTES} bytes.", "This call takes a small JSON object.", limit_bytes=JSON_BYTES
+        )
     return Body(JSON_BYTES)
 
 
@@ -169,7 +171,9 @@ class AdmissionParser(HTTPRequestParser):  # type: ignore[misc]
         """Waitress bounds neither a chunk's control line nor the trailer."""
         receiver = self.body_rcv
         if isinstance(receiver, ChunkedReceiver) and len(receiver.control_line) + len(receiver.trailer) > _CONTROL_BYTES:
-            raise MalformedRequest("Transfer-Encoding: a chunk's head or the trailer is too long.")
+            raise MalformedRequest(
+                "Transfer-Encoding: a chunk's head or the trailer is too long.", "Send larger chunks, without trailers."
+            )
 
     def parse_header(self, header_plus: bytes) -> None:
         """Waitress's parsing, then admission. ParsingError and AgentError refuse the request."""
@@ -196,7 +200,9 @@ class AdmissionParser(HTTPRequestParser):  # type: ignore[misc]
         if "CONTENT_LENGTH" in self.headers:
             raise MalformedRequest("Both Content-Length and Transfer-Encoding are there.", "Send one of them.")
         if codings != [b"chunked"] or self.version != "1.1":
-            raise MalformedRequest("Transfer-Encoding: only a single 'chunked' with HTTP/1.1 is understood.")
+            raise MalformedRequest(
+                "Transfer-Encoding: only a single 'chunked' with HTTP/1.1 is understood.", "Send Content-Length."
+            )
 
     def refuse(self, error: AgentError) -> None:
         """Answer with the error: nothing more of the body is wanted, and what came is dropped."""

@@ -109,7 +109,9 @@ def seconds(name: str) -> Field:
     def read(value: object) -> float:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not is_number or not 0 <= value <= _GRACE_LIMIT_SECONDS:  # type: ignore[operator]
-            raise MalformedRequest(f"{name}: {value!r:.40} is no number of seconds from 0 to {_GRACE_LIMIT_SECONDS:g}.")
+            raise MalformedRequest(
+                f"{name}: {value!r:.40} is no number of seconds.", f"Send a number from 0 to {_GRACE_LIMIT_SECONDS:g}."
+            )
         return float(value)  # type: ignore[arg-type]
 
     return Field(read, _number)
@@ -127,7 +129,7 @@ def flag(name: str) -> Field:
 
     def read(value: object) -> bool:
         if not isinstance(value, bool):
-            raise MalformedRequest(f"{name}: {value!r:.40} is neither true nor false.")
+            raise MalformedRequest(f"{name}: {value!r:.40} is neither true nor false.", "Send true or false.")
         return value
 
     return Field(read, lambda text: {"true": True, "false": False}.get(text, text))
@@ -138,7 +140,7 @@ def text(name: str) -> Field:
 
     def read(value: object) -> str:
         if not isinstance(value, str):
-            raise MalformedRequest(f"{name}: {value!r:.40} is not text.")
+            raise MalformedRequest(f"{name}: {value!r:.40} is not text.", "Send a string.")
         return value
 
     return Field(read)
@@ -149,7 +151,7 @@ def json_object(name: str) -> Field:
 
     def read(value: object) -> bytes:
         if not isinstance(value, dict):
-            raise MalformedRequest(f"{name}: {value!r:.40} is not an object.")
+            raise MalformedRequest(f"{name}: {value!r:.40} is not an object.", "Send the manifest as a JSON object.")
         return json.dumps(value).encode()
 
     return Field(read)

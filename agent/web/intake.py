@@ -70,7 +70,7 @@ def _decode(name: str, value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise MalformedRequest(f"{name}: it is not UTF-8.") from None
+        raise MalformedRequest(f"{name}: it is not UTF-8.", "Send the field as UTF-8 text.") from None
 
 
 def _fetch(uploads: Uploads, url: str) -> Upload:

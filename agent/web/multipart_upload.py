@@ -22,7 +22,9 @@ def boundary_of(content_type: str) -> str:
     _, options = parse_options_header(content_type)
     boundary = options.get("boundary", "")
     if not 1 <= len(boundary) <= 70 or not boundary.isascii() or not boundary.isprintable():
-        raise MalformedRequest("Content-Type: the multipart boundary is missing or not valid.")
+        raise MalformedRequest(
+            "Content-Type: the multipart boundary is missing or not valid.", "Let the client write this header (curl -F does)."
+        )
     return str(boundary)
 
 
@@ -47,16 +49,20 @@ class MultipartUpload:
         """Take the bytes. MalformedRequest names the part at fault; otherwise as Spool.append."""
         self._received += len(data)
         if self._received - self.spool.size_bytes > OVERHEAD_BYTES + len(data):
-            raise TooLarge(f"multipart: there are more than {OVERHEAD_BYTES} bytes beside the artifact.")
+            raise TooLarge(
+                f"multipart: there are more than {OVERHEAD_BYTES} bytes beside the artifact.", "Send only the fields of a launch."
+            )
         if self._is_over:
             if bytes(data).strip(b"\r\n"):
-                raise MalformedRequest("multipart: there is more after the last boundary.")
+                raise MalformedRequest(
+                    "multipart: there is more after the last boundary.", "End the body with the closing boundary."
+                )
             return
         try:
             for event in self._parser.parse(bytes(data)):
                 self._take(event)
         except ParserLimitReached as error:
-            raise TooLarge(f"multipart: {error}.") from error
+            raise TooLarge(f"multipart: {error}.", "Send only the fields of a launch.") from error
         except StrictParserError as error:
             # the line break after the last boundary may come alone; the parser takes it for a further part
             self._is_over = True
@@ -85,7 +91,7 @@ class MultipartUpload:
                 f"{_FILE}: it is a text field, not a file.", f"With curl, write -F '{_FILE}=@FILE' with the @."
             )
         if name not in (_FILE, "manifest") and filename is not None:
-            raise MalformedRequest(f"{name}: it is a file, and a text field is expected.")
+            raise MalformedRequest(f"{name}: it is a file, and a text field is expected.", "Send it without a file name.")
         self._seen.append(name)
         self._name = name
         self._value = bytearray()
@@ -96,7 +102,9 @@ class MultipartUpload:
             return
         self._value += data
         if len(self._value) > FIELD_BYTES:
-            raise TooLarge(f"{self._name}: it is larger than {FIELD_BYTES} bytes.", limit_bytes=FIELD_BYTES)
+            raise TooLarge(
+                f"{self._name}: it is larger than {FIELD_BYTES} bytes.", "Send a shorter one.", limit_bytes=FIELD_BYTES
+            )
 
     def _end(self) -> None:
         if self._name is not None and self._name != _FILE:

@@ -111,9 +111,9 @@ def from_server(status: int, reason: str) -> AgentError:
     if status == 405:
         return MethodNotAllowed("This path does not take this method.")
     if status == 413:
-        return TooLarge("The body is larger than this call takes.")
+        return TooLarge("The body is larger than this call takes.", "Send a smaller one.")
     if status == 431:
-        return HeadTooLarge("The request's head is larger than 64 KiB.")
+        return HeadTooLarge("The request's head is larger than 64 KiB.", "Send fewer and shorter headers.")
     if status == 501:
         return EncodingNotImplemented(reason, "Send the body with a Content-Length, or with Transfer-Encoding: chunked.")
     if 400 <= status < 500:

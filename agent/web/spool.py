@@ -36,7 +36,9 @@ class Body:
 
     def append(self, data: bytes) -> None:
         if len(self._data) + len(data) > self._limit_bytes:
-            raise TooLarge(f"The body is larger than {self._limit_bytes} bytes.", limit_bytes=self._limit_bytes)
+            raise TooLarge(
+                f"The body is larger than {self._limit_bytes} bytes.", "Send a smaller one.", limit_bytes=self._limit_bytes
+            )
         self._data += data
 
     def __len__(self) -> int:
