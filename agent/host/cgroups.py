@@ -42,13 +42,23 @@ def _mounts() -> List[List[str]]:
     return [line.split() for line in (read_bytes("/proc/self/mounts") or b"").decode(errors="replace").splitlines()]
 
 
-def enter(path: str) -> None:
-    """Move the calling process into the group. OSError where it may not."""
-    fd = os.open(path + "/cgroup.procs", os.O_WRONLY)
+def enter(path: str, pid: int) -> bool:
+    """Move a process into the group; False where that can't be.
+
+    It takes the kernel some 10 ms, so it is done once the process runs: what it forked until then is not in the
+    group, and is found by its parents.
+    """
     try:
-        os.write(fd, b"0")
+        fd = os.open(path + "/cgroup.procs", os.O_WRONLY)
+    except OSError:
+        return False
+    try:
+        os.write(fd, b"%d" % pid)
+    except OSError:
+        return False
     finally:
         os.close(fd)
+    return True
 
 
 def members(path: str) -> List[int]:

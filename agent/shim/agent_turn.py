@@ -85,14 +85,17 @@ class AgentTurn(Turn):
     def _tree(self) -> Tree:
         return Tree(self.record.pid, self.seen.resident, marker(self.layout), None, scattered=False)
 
-    def _fork(self, release: Release, cgroup: Optional[str], proving: bool = False) -> Spawned:
+    def _join_group(self, pid: int) -> None:
+        """The agent stays in the group that the host gave it: those of the projects are below it."""
+
+    def _fork(self, release: Release, proving: bool = False) -> Spawned:
         output = open_writer(self.seen.reader)
         environ = environment(release, self.layout)
         if proving:
             environ["PROVE"] = "1"
         try:
             passed = self.nursery.pass_sockets(release)
-            spawned = spawn(release.command, self.layout.release(release.version), environ, output, passed, None)
+            spawned = spawn(release.command, self.layout.release(release.version), environ, output, passed)
             self.nursery.meet(spawned.pid)
             return spawned
         finally:
@@ -143,7 +146,7 @@ class AgentTurn(Turn):
         self.journal.note(run=run)
         self.journal.event("start", version=version, segment=segment, offset=offset, beside=self.record.pid)
         try:
-            spawned = self._fork(release, None, proving=True)
+            spawned = self._fork(release, proving=True)
         except OSError as error:
             self._reject(f"fork: {error.strerror}", None)
             return

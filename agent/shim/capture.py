@@ -8,10 +8,8 @@ os.splice (3.9) it is read and written, and a `kill -9` may lose what was in bet
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import stat
 import sys
 from typing import Tuple
 
@@ -107,19 +105,3 @@ class Capture:
 def open_writer(reader: int) -> int:
     """A blocking read-write descriptor of the same FIFO, for the project's standard output."""
     return os.open(f"/proc/self/fd/{reader}", os.O_RDWR)
-
-
-def prepare(layout: ProjectLayout) -> int:
-    """Make sure of the FIFO, also when something else took its name, and find the segment to go on with."""
-    files.make_directory(layout.logs)
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISFIFO(os.lstat(layout.fifo).st_mode):
-            return _last_segment(layout)
-        os.unlink(layout.fifo)
-    os.mkfifo(layout.fifo, 0o600)
-    return _last_segment(layout)
-
-
-def _last_segment(layout: ProjectLayout) -> int:
-    numbers = segment_numbers(layout.logs)
-    return numbers[-1] if numbers else 1

@@ -16,6 +16,7 @@ from agent.host import locks, signals
 from agent.model import AGENT_PROJECT
 from agent.shim.record import POKE, Record, Want, needs_shim, read_record, read_want, write_want
 from agent.store.layout import ProjectLayout
+from agent.store.segments import prepare
 
 _ANSWER_SECONDS = 5.0
 _MESSAGE_BYTES = 4096
@@ -39,12 +40,15 @@ class Control:
         with contextlib.suppress(OSError):
             self._socket.send(b"alive", socket.MSG_DONTWAIT)
 
-    def fork(self, project: str, lock: int) -> None:
-        """Have a shim forked that holds the project's lock. Busy while the agent's shim is being replaced."""
+    def fork(self, project: str, number: int, lock: int) -> None:
+        """Have a shim forked that holds the project's lock, output going on in segment `number`.
+
+        Busy while the agent's shim is being replaced.
+        """
         with self._turn:
             self._asked += 1
             try:
-                socket.send_fds(self._socket, [f"fork {self._asked} {project}".encode()], [lock])
+                socket.send_fds(self._socket, [f"fork {self._asked} {project} {number}".encode()], [lock])
                 answer = self._answer(self._asked)
             except OSError as error:
                 answer = str(error)
@@ -116,7 +120,7 @@ class Handle:
             return
         try:
             if needs_shim(self.want(), self.record()):
-                self._control.fork(self.layout.project, lock)
+                self._control.fork(self.layout.project, prepare(self.layout), lock)
         finally:
             os.close(lock)
 

@@ -13,12 +13,13 @@ from agent.host import clock, files, prctl
 from agent.model import AGENT_PROJECT, LogPolicy
 from agent.shim import machine
 from agent.shim.agent_turn import AgentTurn
-from agent.shim.capture import Capture, prepare
+from agent.shim.capture import Capture
 from agent.shim.nursery import Nursery
 from agent.shim.record import read_record
-from agent.shim.resident import Answer, Seen, ask_a_fork, in_a_fork, install_handlers, renew_wake, reside
+from agent.shim.resident import Answer, Seen, in_a_fork, install_handlers, renew_wake, reside
 from agent.shim.turn import Turn
 from agent.store.layout import ProjectLayout, StoreLayout
+from agent.store.segments import prepare
 
 _CAP = LogPolicy()
 
@@ -51,15 +52,14 @@ def main(arguments: List[str]) -> int:
     return EXIT_OK
 
 
-def run_project(store: StoreLayout, project: str) -> NoReturn:
-    """In a child forked for it: be that project's shim until nothing is left to do. Never returns."""
+def run_project(store: StoreLayout, project: str, number: int) -> NoReturn:
+    """In a child forked for it: be that project's shim, output going on in segment `number`. Never returns."""
     layout = store.project(project)
     try:
         os.setsid()
         wake = renew_wake()
         prctl.set_subreaper()
         prctl.set_title(b"ant-host-agent shim " + project.encode())
-        number = int(ask_a_fork(lambda: b"%d" % prepare(layout)))
         capture = Capture(layout, number, _CAP.segment_bytes, _CAP.segments)
         reside(capture, wake, in_a_fork(lambda seen: _take_turn(layout, seen)))
         os._exit(EXIT_OK)

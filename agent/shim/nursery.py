@@ -39,7 +39,9 @@ class Conversation:
 class Nursery:
     """The agent's shim's end of the conversations with its agents: one, or two while one succeeds the other."""
 
-    def __init__(self, store: StoreLayout, passed: Dict[str, int], run_project: Callable[[StoreLayout, str], NoReturn]) -> None:
+    def __init__(
+        self, store: StoreLayout, passed: Dict[str, int], run_project: Callable[[StoreLayout, str, int], NoReturn]
+    ) -> None:
         self.lock = passed.pop("lock")
         control = passed.pop("control", None)
         self.store = store
@@ -109,7 +111,7 @@ class Nursery:
     def serve(self, fd: int) -> None:
         """Read and answer one message; the end of the conversation is the agent's end, which SIGCHLD tells as well.
 
-        Messages are words (`ready`, `alive`, `fork ID PROJECT`), since what this process does between two forks, each
+        Messages are words (`ready`, `alive`, `fork ID PROJECT SEGMENT`), since what this process does between two forks, each
         fork pays for in memory.
         """
         pid, agent = next((pid, agent) for pid, agent in self._agents.items() if agent.socket.fileno() == fd)
@@ -126,9 +128,9 @@ class Nursery:
         elif words[0] == b"fork":
             # close-on-exec, or a project would hold its own lock after its shim's death
             lock = int.from_bytes(passed[0][2][:4], sys.byteorder)
-            _answer(agent, words[1] + b" " + self._fork(words[2].decode(), lock))
+            _answer(agent, words[1] + b" " + self._fork(words[2].decode(), int(words[3]), lock))
 
-    def _fork(self, project: str, lock: int) -> bytes:
+    def _fork(self, project: str, number: int, lock: int) -> bytes:
         """`ok`, or what went wrong."""
         try:
             pid = os.fork()
@@ -138,7 +140,7 @@ class Nursery:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             _keep_only(lock)
-            self._run_project(self.store, project)
+            self._run_project(self.store, project, number)
         os.close(lock)
         self._shims.add(pid)
         return b"ok"

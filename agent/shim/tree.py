@@ -46,7 +46,7 @@ class Spawned:
 
 def spawn(
     command: Sequence[str], directory: str, environ: Mapping[str, str], output: int,
-    sockets: Mapping[str, int], cgroup: Optional[str],
+    sockets: Mapping[str, int],
 ) -> Spawned:  # fmt: skip
     """Fork a child in its own session with descriptors 0, 1, 2 and its sockets only. OSError if fork fails."""
     gate_reader, gate = os.pipe()
@@ -59,7 +59,7 @@ def spawn(
         raise
     if pid == 0:
         os.close(gate)  # or the end of the shim would not end our wait for it
-        _become(command, directory, environ, output, sockets, cgroup, gate_reader, verdict_writer)
+        _become(command, directory, environ, output, sockets, gate_reader, verdict_writer)
     os.close(gate_reader)
     os.close(verdict_writer)
     # the gate keeps it alive, so it has a start time
@@ -68,16 +68,13 @@ def spawn(
 
 def _become(
     command: Sequence[str], directory: str, environ: Mapping[str, str], output: int,
-    sockets: Mapping[str, int], cgroup: Optional[str], gate: int, verdict: int,
+    sockets: Mapping[str, int], gate: int, verdict: int,
 ) -> NoReturn:  # fmt: skip
     try:
         verdict = fcntl.fcntl(verdict, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD)
         os.setsid()
         os.umask(0o022)
         signals.restore_defaults()
-        if cgroup is not None:
-            with contextlib.suppress(OSError):  # one finder less; the subreaper and the marker remain
-                cgroups.enter(cgroup)
         held = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in sockets.values()]
         if not os.read(gate, 1):
             os._exit(0)  # the shim died before it could record us

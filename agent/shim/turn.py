@@ -206,22 +206,29 @@ class Turn:
             return FailedToStart(f"release {version} is not in the store")
         for directory in (self.layout.data, self.layout.secrets):
             files.make_directory(directory)
-        cgroup = cgroups.create(_group_name(self.layout))
         try:
-            spawned = self._fork(self.release, cgroup)
+            spawned = self._fork(self.release)
         except OSError as error:
             return FailedToStart(f"fork: {error.strerror}")
-        self.journal.publish(pid=spawned.pid, start_time=spawned.start_time, cgroup=cgroup)
+        self.journal.publish(pid=spawned.pid, start_time=spawned.start_time)
         failure = spawned.release()
         if failure is not None:
             os.waitpid(spawned.pid, 0)
+        else:
+            self._join_group(spawned.pid)
         return failure
 
-    def _fork(self, release: Release, cgroup: Optional[str]) -> Spawned:
+    def _join_group(self, pid: int) -> None:
+        # stores on one host must not share groups: the inode number of the project's directory tells them apart
+        cgroup = cgroups.create(f"{os.stat(self.layout.root).st_ino:x}-{self.layout.project}")
+        if cgroup is not None and cgroups.enter(cgroup, pid):
+            self.journal.note(cgroup=cgroup)
+
+    def _fork(self, release: Release) -> Spawned:
         output = open_writer(self.seen.reader)
         try:
             directory = self.layout.release(release.version)
-            return spawn(release.command, directory, environment(release, self.layout), output, {}, cgroup)
+            return spawn(release.command, directory, environment(release, self.layout), output, {})
         finally:
             os.close(output)
 
@@ -290,8 +297,3 @@ class Turn:
     def _tree(self) -> Tree:
         resident = self.seen.resident
         return Tree(resident, resident, marker(self.layout), self.record.cgroup, self.record.adopted)
-
-
-def _group_name(layout: ProjectLayout) -> str:
-    """Stores on one host must not share groups; the inode number of the project's directory tells them apart."""
-    return f"{os.stat(layout.root).st_ino:x}-{layout.project}"

@@ -1,9 +1,14 @@
-"""The names of the files that output is kept in."""
+"""Where output is kept: the names of its segments, and the FIFO that it comes through."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from typing import List
+
+from agent.host import files
+from agent.store.layout import ProjectLayout
 
 _PREFIX, _SUFFIX = "output-", ".log"
 
@@ -21,3 +26,19 @@ def segment_numbers(directory: str) -> List[int]:
         return []
     digits = (name[len(_PREFIX) : -len(_SUFFIX)] for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
     return sorted(int(number) for number in digits if number.isdigit())
+
+
+def prepare(layout: ProjectLayout) -> int:
+    """Make sure of the FIFO, also when something else took its name, and find the segment to go on with."""
+    files.make_directory(layout.logs)
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISFIFO(os.lstat(layout.fifo).st_mode):
+            return _last_segment(layout)
+        os.unlink(layout.fifo)
+    os.mkfifo(layout.fifo, 0o600)
+    return _last_segment(layout)
+
+
+def _last_segment(layout: ProjectLayout) -> int:
+    numbers = segment_numbers(layout.logs)
+    return numbers[-1] if numbers else 1

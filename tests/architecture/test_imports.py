@@ -24,7 +24,9 @@ MAY_IMPORT = {
     "agent.shim": ("agent.host", "agent.model", "agent.errors", "agent.store.layout", "agent.store.segments"),
     "agent.shim.machine": ("agent.model",),
     "agent.shim.restarts": ("agent.model",),
-    "agent.shim.handle": ("agent.shim.record", "agent.host", "agent.model", "agent.errors", "agent.store.layout"),
+    "agent.shim.handle": (
+        "agent.shim.record", "agent.host", "agent.model", "agent.errors", "agent.store.layout", "agent.store.segments",
+    ),
     "agent.operations": (
         "agent.store", "agent.shim.handle", "agent.shim.record", "agent.shim.machine", "agent.model", "agent.manifest",
         "agent.errors", "agent.host",
