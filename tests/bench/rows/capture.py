@@ -29,7 +29,7 @@ def measure(setting: Setting) -> List[Figure]:
             for name, writer in writers.items():
                 bare[name].append(_bare(host, writer, size))
                 ours[name].append(_ours(host, f"capture-{number}", writer, size))
-    return [Figure(name, "MB/s", ours[name], bare[name], "| cat > file", "≥ 0.5x") for name in writers]
+    return [Figure(name, "MB/s", ours[name], bare[name], "the same into cat > file", "≥ 0.5x") for name in writers]
 
 
 def _ours(host: AgentHost, project: str, writer: str, size: int) -> float:

@@ -29,7 +29,9 @@ def measure(setting: Setting) -> List[Figure]:
 
 
 def _milliseconds(pid: int) -> float:
-    """User and system time so far (proc(5), fields 14 and 15 of stat)."""
-    with open(f"/proc/{pid}/stat", "rb") as stream:
-        fields = stream.read().rpartition(b")")[2].split()
-    return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor time of all threads so far: the first field of schedstat, in nanoseconds (proc(5))."""
+    total = 0.0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as stream:
+            total += int(stream.read().split()[0]) / 1e6
+    return total

@@ -100,7 +100,7 @@ def test_the_end_of_what_is_no_longer_wanted_is_an_end(
     assert (found.event, found.reason, found.settled, found.outcome) == (machine.FINISH, str(cause), False, None)
 
 
-@pytest.mark.parametrize(("proving", "policy", "cause"), itertools.product((True, False), POLICIES, CAUSES))
+@pytest.mark.parametrize(("proving", "policy", "cause"), list(itertools.product((True, False), POLICIES, CAUSES)))
 @pytest.mark.parametrize("state", ["starting", "running", "ready", "stopping"])
 def test_every_verdict_can_be_taken_in_every_state_with_a_run(
     state: str, proving: bool, policy: str, cause: ExitCause
