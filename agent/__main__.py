@@ -16,11 +16,14 @@ _FLAGS_WITH_VALUE = (
     "--listen",
     "--store",
     "--token-file",
+    "--allow-host",
     "--tls-cert",
     "--tls-key",
     "--tls-client-ca",
     "--url",
     "--token",
+    "--host",
+    "--hosts-file",
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Dict, Mapping, Optional, Tuple, Union
 from urllib.parse import urlencode
 
 from agent.config import DEFAULT_LISTEN, ENVIRONMENT_PREFIX, ServeConfig, default_store
-from agent.connection import Body, ConnectionLost, Exchange, Progress, reason
+from agent.connection import Body, ConnectionLost, Exchange, Progress, form_body, reason
 from agent.errors import KINDS, AgentError, Unreachable, UsageError, from_problem
 from agent.model import parse_project
 from agent.store.layout import StoreLayout
@@ -47,19 +47,22 @@ class Client:
         sha256: Optional[str] = None,
         on_progress: Optional[Progress] = None,
         retries: int = 2,
+        manifest: Optional[Json] = None,
     ) -> Json:
         """Upload an artifact (a path, or a seekable binary file) and wait until it runs; the agent's reply.
 
-        A broken connection is tried again `retries` times: with the same digest a launch is idempotent.
+        `manifest` counts instead of the artifact's own. A broken connection is tried again `retries`
+        times: with the same digest a launch is idempotent.
         """
         if isinstance(artifact, str):
             with _open_artifact(artifact) as file:
-                return self.launch(project, file, version, sha256, on_progress, retries)
-        query = {"project": parse_project(project), "sha256": sha256 or digest(artifact)}
+                return self.launch(project, file, version, sha256, on_progress, retries, manifest)
+        fields = {"project": parse_project(project), "sha256": sha256 or digest(artifact)}
         if version is not None:
-            query["version"] = version
-        body = Body(artifact, artifact.seek(0, os.SEEK_END), "application/octet-stream")
-        target = "/project?" + urlencode(query)
+            fields["version"] = version
+        target, body = "/project?" + urlencode(fields), Body(artifact, artifact.seek(0, os.SEEK_END), "application/octet-stream")
+        if manifest is not None:
+            target, body = "/project", form_body({**fields, "manifest": json.dumps(manifest)}, artifact)
         for attempt in range(retries):
             try:
                 return self._json("POST", target, body, WORK_SECONDS, on_progress)
@@ -67,16 +70,22 @@ class Client:
                 time.sleep(_RETRY_SECONDS * 2**attempt)
         return self._json("POST", target, body, WORK_SECONDS, on_progress)
 
-    def launch_url(self, project: str, artifact_url: str, sha256: str, version: Optional[str] = None) -> Json:
+    def launch_url(
+        self, project: str, artifact_url: str, sha256: str, version: Optional[str] = None, manifest: Optional[Json] = None
+    ) -> Json:
         """Let the agent itself fetch the artifact; the digest is required."""
-        call = {"project": parse_project(project), "artifact_url": artifact_url, "sha256": sha256}
-        if version is not None:
-            call["version"] = version
+        call: Json = {"project": parse_project(project), "artifact_url": artifact_url, "sha256": sha256}
+        call.update({name: value for name, value in (("version", version), ("manifest", manifest)) if value is not None})
         return self._json("POST", "/project", _json_body(call), WORK_SECONDS)
 
     def logs(self, project: str) -> Download:
         """The project's logs as a tar, to be read while it arrives."""
         return Download(self._open("GET", _path(project) + "/logs"), self._exchange)
+
+    def text(self, project: str, **query: Union[str, int, float]) -> Download:
+        """What the project printed: `tail`, `since`, `until`, `grep`, `run`, `follow` as the call for logs takes them."""
+        target = _path(project) + "/logs?" + urlencode({"format": "text", **query})
+        return Download(self._open("GET", target), self._exchange)
 
     def kill(self, project: str, grace_seconds: Optional[float] = None, purge: bool = False) -> Json:
         """Kill the project's whole tree; the reply lists what was killed."""

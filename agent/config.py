@@ -26,6 +26,7 @@ OPTIONS: Dict[str, Optional[str]] = {
     "token_file": "FILE",
     "no_auth": None,
     "allow_plaintext": None,
+    "allow_host": "NAME[,NAME]",
     "tls_cert": "FILE",
     "tls_key": "FILE",
     "tls_client_ca": "FILE",
@@ -46,6 +47,7 @@ class ServeConfig:
     token_file: str
     no_auth: bool = False
     allow_plaintext: bool = False
+    allow_host: str = ""
     tls_cert: Optional[str] = None
     tls_key: Optional[str] = None
     tls_client_ca: Optional[str] = None
@@ -54,6 +56,11 @@ class ServeConfig:
     def listen(self) -> str:
         """`HOST:PORT`, an IPv6 address in brackets."""
         return f"{_bracketed(self.host)}:{self.port}"
+
+    @property
+    def names(self) -> Tuple[str, ...]:
+        """The names, beside localhost and the host's own, under which this agent may be called."""
+        return (self.host, *_split(self.allow_host))
 
     @property
     def url(self) -> str:
@@ -130,7 +137,7 @@ def parse_listen(text: str, source: str = "--listen") -> Tuple[str, int]:
     `localhost` becomes 127.0.0.1 here and now, so that no resolver can send it elsewhere later (RFC 6761, 6.3).
     """
     host, colon, port = text.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+    if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
         hint = f"Write for example {DEFAULT_LISTEN} or [::1]:4499."
         _refuse(source, text, "is not HOST:PORT with a port from 1 to 65535.", hint)
     if host.startswith("[") and host.endswith("]"):
@@ -191,7 +198,11 @@ def _build(given: Dict[str, _Given], environ: Mapping[str, str]) -> ServeConfig:
     token_file = _path(given["token_file"]) if "token_file" in given else store + "/token"
     _refuse_tls(given)
     _refuse_exposure(given, listen, host)
-    return ServeConfig(host, port, store, token_file, "no_auth" in given, "allow_plaintext" in given)
+    allow_host = given["allow_host"] if "allow_host" in given else _Given("", "--allow-host")
+    for name in _split(allow_host.text):
+        if not any(_is_address(family, name) for family in (socket.AF_INET, socket.AF_INET6)):
+            _check_host_name(name, allow_host.text, allow_host.source)
+    return ServeConfig(host, port, store, token_file, "no_auth" in given, "allow_plaintext" in given, allow_host.text)
 
 
 def _refuse_tls(given: Dict[str, _Given]) -> None:
@@ -218,6 +229,10 @@ def _refuse_exposure(given: Dict[str, _Given], listen: _Given, host: str) -> Non
             "can be reached from other machines, and this agent speaks no TLS yet.",
             _BEHIND_A_PROXY + " Where the network itself is private, --allow-plaintext permits it.",
         )
+
+
+def _split(names: str) -> List[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def _path(given: _Given) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import http.client
 import io
+import secrets
 import select
 import socket
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Callable, NoReturn, Optional, Type
+from typing import Any, BinaryIO, Callable, Mapping, NoReturn, Optional, Type
 from urllib.parse import SplitResult, urlsplit
 
 from agent import __version__
@@ -39,6 +40,31 @@ class Body:
     file: BinaryIO
     size_bytes: int
     content_type: str
+
+
+def form_body(fields: Mapping[str, str], artifact: BinaryIO) -> Body:
+    """A `multipart/form-data` body (RFC 7578) with these fields and the artifact, which is read as it is sent."""
+    boundary = "ant-" + secrets.token_hex(16)
+    parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in fields.items()]
+    file_head = f'--{boundary}\r\nContent-Disposition: form-data; name="artifact"; filename="artifact"\r\n\r\n'
+    size_bytes = artifact.seek(0, io.SEEK_END)
+    head, tail = ("".join(parts) + file_head).encode(), f"\r\n--{boundary}--\r\n".encode()
+    whole: Any = _Enclosed(head, artifact, tail)
+    return Body(whole, len(head) + size_bytes + len(tail), f"multipart/form-data; boundary={boundary}")
+
+
+class _Enclosed:
+    """A file with some bytes before and after it, to be read from its start."""
+
+    def __init__(self, head: bytes, file: BinaryIO, tail: bytes) -> None:
+        self._parts = (io.BytesIO(head), file, io.BytesIO(tail))
+
+    def seek(self, offset: int) -> None:
+        for part in self._parts:
+            part.seek(0)
+
+    def read(self, size: int) -> bytes:
+        return next((data for data in (part.read(size) for part in self._parts) if data), b"")
 
 
 class Exchange:

@@ -60,9 +60,10 @@ class MalformedRequest(AgentError):
 
 
 class Unauthenticated(AgentError):
-    """401: no key, or not one of ours. The body is always the same."""
+    """401: no key, or not one of ours. The body is always the same; `tried` is for the audit log alone."""
 
     kind, title, status, exit_code = "unauthenticated", "No valid key", 401, EXIT_REFUSED
+    tried = ""
 
     def __init__(self, detail: str = "This call needs a key.", hint: Optional[str] = None, **members: Any) -> None:
         hint = hint or "Send 'Authorization: Bearer <token>'; on the host the admin token is in the store's file 'token'."
@@ -113,6 +114,12 @@ class TooLarge(AgentError):
     kind, title, status, exit_code = "too-large", "Too large", 413, EXIT_REFUSED
 
 
+class Misdirected(AgentError):
+    """421: the call's Host is none of this agent's names: a rebound DNS name, or a proxy that passes on a foreign one."""
+
+    kind, title, status, exit_code = "misdirected", "Not this host", 421, EXIT_REFUSED
+
+
 class UnsupportedMediaType(AgentError):
     """415: a body of a kind that this call does not read."""
 
@@ -137,6 +144,12 @@ class Busy(AgentError):
     @property
     def headers(self) -> Dict[str, str]:
         return {"Retry-After": str(self.retry_after_seconds)}
+
+
+class TooManyAttempts(Busy):
+    """429: too many wrong keys from one address. The body is always the same."""
+
+    kind, title, status, exit_code = "too-many-attempts", "Too many wrong keys", 429, EXIT_REFUSED
 
 
 class StorageFull(AgentError):
@@ -175,9 +188,11 @@ KINDS: Dict[str, Type[AgentError]] = {
         Conflict,
         LengthRequired,
         TooLarge,
+        Misdirected,
         UnsupportedMediaType,
         ArtifactFault,
         Busy,
+        TooManyAttempts,
         StorageFull,
     )
 }

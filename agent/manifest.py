@@ -12,8 +12,23 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
+from agent import permissions
 from agent.errors import ArtifactFault, MalformedRequest
-from agent.model import LogPolicy, RestartPolicy, StopPolicy, parse_project, parse_version, signal_number
+from agent.manifest_launch import read_before_launch, read_migrations, read_readiness, read_sockets
+from agent.model import (
+    MIN_SEGMENT_BYTES,
+    Hook,
+    LogPolicy,
+    Migrations,
+    Readiness,
+    ResourceLimits,
+    RestartPolicy,
+    StopPolicy,
+    parse_project,
+    parse_version,
+    signal_number,
+)
+from agent.values import ignored, kind_of, read_command, read_integer, read_known, read_members, read_number, read_text, refuse
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -22,11 +37,9 @@ CONTRACT_NAMES = ("PROJECT", "VERSION", "PERSIST_DIR", "SECRETS_DIR", "RELEASE_D
 
 _MAX_SECONDS = 7 * 24 * 3600.0
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SOCKET_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _POLICIES = ("always", "on-failure", "never")
 #: Keys of ours that a later release acts on.
-_LATER = ("secrets", "before_launch", "migrations", "readiness", "limits", "user", "sockets")
+_LATER = ("sockets",)
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,13 @@ class Manifest:
     logs: LogPolicy = field(default_factory=LogPolicy)
     keep_releases: int = 5
     sockets: Dict[str, str] = field(default_factory=dict)
+    readiness: Optional[Readiness] = None
+    before_launch: Tuple[Hook, ...] = ()
+    migrations: Optional[Migrations] = None
+    secrets: Tuple[str, ...] = ()
+    user: Optional[str] = None
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
+    new_privileges: bool = False
     document: Dict[str, Any] = field(default_factory=dict)
     warnings: Tuple[str, ...] = ()
 
@@ -57,30 +77,26 @@ def parse(data: bytes) -> Manifest:
         if key in _LATER:
             warnings.append(f"'{key}' is not acted on by this release of the agent yet")
         elif key not in _FIELDS:
-            warnings.append(_ignored(key))
+            warnings.append(ignored(key))
     return Manifest(document=document, warnings=tuple(warnings), **values)
-
-
-def _refuse(name: str, reason: str, hint: Optional[str] = None) -> NoReturn:
-    raise ArtifactFault(f"manifest: {name}: {reason}.", hint or "Correct anthill.json.", field=name)
 
 
 def _parse_json(data: bytes) -> Dict[str, Any]:
     if len(data) > MAX_BYTES:
-        _refuse("anthill.json", f"it has more than {MAX_BYTES} bytes")
+        refuse("anthill.json", f"it has more than {MAX_BYTES} bytes")
     try:
         document = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
     except UnicodeDecodeError as error:
-        _refuse("anthill.json", f"byte {error.start} is not UTF-8")
+        refuse("anthill.json", f"byte {error.start} is not UTF-8")
     except json.JSONDecodeError as error:
-        _refuse("anthill.json", f"it is no JSON: {error.msg} in line {error.lineno}, column {error.colno}")
+        refuse("anthill.json", f"it is no JSON: {error.msg} in line {error.lineno}, column {error.colno}")
     except RecursionError:
-        _refuse("anthill.json", "it is nested too deeply")
+        refuse("anthill.json", "it is nested too deeply")
     except ValueError:
         # CPython ≥ 3.11 refuses integers of more than 4300 digits.
-        _refuse("anthill.json", "it has a number that is too long")
+        refuse("anthill.json", "it has a number that is too long")
     if not isinstance(document, dict):
-        _refuse("anthill.json", f"it is {_kind(document)}, not an object", 'Write {"command": "./run.sh"} or so.')
+        refuse("anthill.json", f"it is {kind_of(document)}, not an object", 'Write {"command": "./run.sh"} or so.')
     _check_nested(document)
     return document
 
@@ -89,18 +105,18 @@ def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         names = [name for name, _ in pairs]
-        _refuse(next(name for name in names if names.count(name) > 1), "it is there twice in one object")
+        refuse(next(name for name in names if names.count(name) > 1), "it is there twice in one object")
     return members
 
 
 def _constant(text: str) -> NoReturn:
-    _refuse("anthill.json", f"{text} is no JSON number")
+    refuse("anthill.json", f"{text} is no JSON number")
 
 
 def _float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        _refuse("anthill.json", f"the number {text[:20]} is out of range")
+        refuse("anthill.json", f"the number {text[:20]} is out of range")
     return value
 
 
@@ -115,55 +131,10 @@ def _check_nested(document: Dict[str, Any]) -> None:
             elif isinstance(value, list):
                 below += value
             elif isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-                _refuse("anthill.json", "it has text with half a surrogate pair")
+                refuse("anthill.json", "it has text with half a surrogate pair")
         level = below
     if level:
-        _refuse("anthill.json", f"it is nested more than {MAX_DEPTH} levels deep")
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _ignored(key: str) -> str:
-    return f"unknown key '{key if len(key) <= 60 else key[:57] + '...'}' was ignored"
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        _refuse(name, f"expected text, found {_kind(value)}")
-    if "\0" in value:
-        _refuse(name, "it has a NUL character")
-    return value
-
-
-def _number(name: str, value: Any, least: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        _refuse(name, f"expected a number, found {_kind(value)}")
-    if not least <= value <= most:
-        _refuse(name, f"expected a number from {least:g} to {most:g}, found {str(value)[:40]}")
-    return float(value)
-
-
-def _integer(name: str, value: Any, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        _refuse(name, f"expected a whole number, found {'a fraction' if isinstance(value, float) else _kind(value)}")
-    if not least <= value <= most:
-        _refuse(name, f"expected a whole number from {least} to {most}, found {str(value)[:40]}")
-    return int(value)
-
-
-def _members(name: str, value: Any) -> Dict[str, Any]:
-    if not isinstance(value, dict):
-        _refuse(name, f"expected an object, found {_kind(value)}")
-    return value
-
-
-def _known(name: str, value: Any, known: Tuple[str, ...], warnings: List[str]) -> Dict[str, Any]:
-    members = _members(name, value)
-    warnings += [_ignored(f"{name}.{key}") for key in members if key not in known]
-    return {key: member for key, member in members.items() if key in known}
+        refuse("anthill.json", f"it is nested more than {MAX_DEPTH} levels deep")
 
 
 def _project(name: str, value: Any, _: List[str]) -> str:
@@ -181,66 +152,57 @@ def _version(name: str, value: Any, _: List[str]) -> str:
 
 
 def _command(name: str, value: Any, _: List[str]) -> Tuple[str, ...]:
-    if isinstance(value, list):
-        words = tuple(_text(f"{name}[{index}]", word) for index, word in enumerate(value))
-        if not words or not words[0]:
-            _refuse(name, "there is no program in the list", 'Write ["./server", "--port", "8080"] and the like.')
-        return words
-    if not isinstance(value, str):
-        _refuse(name, f"expected text or a list of texts, found {_kind(value)}")
-    if not value.strip():
-        _refuse(name, "it is empty", "Leave the key out, and run.sh and its like are looked for.")
-    return ("/bin/sh", "-c", _text(name, value))
+    return read_command(name, value, "Leave the key out, and run.sh and its like are looked for.")
 
 
 def _env(name: str, value: Any, warnings: List[str]) -> Dict[str, str]:
-    members = _members(name, value)
+    members = read_members(name, value)
     for variable, text in members.items():
         if not _ENV_NAME.fullmatch(variable):
-            _refuse(
+            refuse(
                 f"{name}.{variable[:60]}",
                 "it is no name of an environment variable",
                 "Use letters, digits and '_', not starting with a digit.",
             )
-        _text(f"{name}.{variable}", text)
+        read_text(f"{name}.{variable}", text)
         if variable in CONTRACT_NAMES:
             warnings.append(f"'{name}.{variable}' has no effect: the agent sets {variable} itself")
     return dict(members)
 
 
 def _stop(name: str, value: Any, warnings: List[str]) -> StopPolicy:
-    members = _known(name, value, ("signal", "grace_seconds"), warnings)
+    members = read_known(name, value, ("signal", "grace_seconds"), warnings)
     if "signal" in members:
         try:
-            signal_number(_text(f"{name}.signal", members["signal"]))
+            signal_number(read_text(f"{name}.signal", members["signal"]))
         except KeyError:
-            _refuse(f"{name}.signal", f"{members['signal'][:40]!r} is no signal", "Use SIGTERM, SIGINT or so.")
+            refuse(f"{name}.signal", f"{members['signal'][:40]!r} is no signal", "Use SIGTERM, SIGINT or so.")
     if "grace_seconds" in members:
-        members["grace_seconds"] = _number(f"{name}.grace_seconds", members["grace_seconds"], 0, _MAX_SECONDS)
+        members["grace_seconds"] = read_number(f"{name}.grace_seconds", members["grace_seconds"], 0, _MAX_SECONDS)
     return StopPolicy(**members)
 
 
 def _restart(name: str, value: Any, warnings: List[str]) -> RestartPolicy:
-    members = _known(name, value, ("policy", "delay_seconds", "max_delay_seconds", "reset_seconds"), warnings)
+    members = read_known(name, value, ("policy", "delay_seconds", "max_delay_seconds", "reset_seconds"), warnings)
     if "policy" in members and members["policy"] not in _POLICIES:
-        _refuse(f"{name}.policy", f"expected one of {', '.join(_POLICIES)}")
+        refuse(f"{name}.policy", f"expected one of {', '.join(_POLICIES)}")
     # A delay of 0 would never grow, and a crash loop would take a whole CPU.
     for key, least in (("delay_seconds", 0.01), ("max_delay_seconds", 0.01), ("reset_seconds", 0.0)):
         if key in members:
-            members[key] = _number(f"{name}.{key}", members[key], least, _MAX_SECONDS)
+            members[key] = read_number(f"{name}.{key}", members[key], least, _MAX_SECONDS)
     delay = members.get("delay_seconds", RestartPolicy.delay_seconds)
     longest = members.setdefault("max_delay_seconds", max(delay, RestartPolicy.max_delay_seconds))
     if longest < delay:
-        _refuse(f"{name}.max_delay_seconds", f"{longest:g} is less than delay_seconds, {delay:g}")
+        refuse(f"{name}.max_delay_seconds", f"{longest:g} is less than delay_seconds, {delay:g}")
     return RestartPolicy(**members)
 
 
 def _logs(name: str, value: Any, warnings: List[str]) -> LogPolicy:
-    members = _known(name, value, ("segment_bytes", "segments", "include"), warnings)
+    members = read_known(name, value, ("segment_bytes", "segments", "include"), warnings)
     if "segment_bytes" in members:
-        _integer(f"{name}.segment_bytes", members["segment_bytes"], 1024, 1 << 40)
+        read_integer(f"{name}.segment_bytes", members["segment_bytes"], MIN_SEGMENT_BYTES, 1 << 40)
     if "segments" in members:
-        _integer(f"{name}.segments", members["segments"], 1, 10_000)
+        read_integer(f"{name}.segments", members["segments"], 1, 10_000)
     if "include" in members:
         members["include"] = _globs(f"{name}.include", members["include"])
     return LogPolicy(**members)
@@ -248,27 +210,16 @@ def _logs(name: str, value: Any, warnings: List[str]) -> LogPolicy:
 
 def _globs(name: str, value: Any) -> Tuple[str, ...]:
     if not isinstance(value, list):
-        _refuse(name, f"expected a list of texts, found {_kind(value)}")
+        refuse(name, f"expected a list of texts, found {kind_of(value)}")
     for index, pattern in enumerate(value):
-        text = _text(f"{name}[{index}]", pattern)
+        text = read_text(f"{name}[{index}]", pattern)
         if not text or text.startswith("/") or ".." in text.split("/"):
-            _refuse(f"{name}[{index}]", "it does not stay inside the release", "Use patterns such as logs/*.log.")
+            refuse(f"{name}[{index}]", "it does not stay inside the release", "Use patterns such as logs/*.log.")
     return tuple(value)
 
 
 def _keep_releases(name: str, value: Any, _: List[str]) -> int:
-    return _integer(name, value, 1, 1000)
-
-
-def _sockets(name: str, value: Any, _: List[str]) -> Dict[str, str]:
-    members = _members(name, value)
-    for socket, address in members.items():
-        if not _SOCKET_NAME.fullmatch(socket):
-            _refuse(f"{name}.{socket[:60]}", "it is no name of a socket", "Use letters, digits, '_', '.' and '-'.")
-        match = _ADDRESS.fullmatch(_text(f"{name}.{socket}", address))
-        if not match or not 1 <= int(match.group(2)) <= 65535:
-            _refuse(f"{name}.{socket}", f"{address[:60]!r} is no address", "Use HOST:PORT, such as 127.0.0.1:8080.")
-    return dict(members)
+    return read_integer(name, value, 1, 1000)
 
 
 _FIELDS: Dict[str, Callable[[str, Any, List[str]], Any]] = {
@@ -280,5 +231,12 @@ _FIELDS: Dict[str, Callable[[str, Any, List[str]], Any]] = {
     "restart": _restart,
     "logs": _logs,
     "keep_releases": _keep_releases,
-    "sockets": _sockets,
+    "sockets": read_sockets,
+    "readiness": read_readiness,
+    "before_launch": read_before_launch,
+    "migrations": read_migrations,
+    "secrets": permissions.read_secrets,
+    "user": permissions.read_user,
+    "limits": permissions.read_limits,
+    "new_privileges": permissions.read_new_privileges,
 }

@@ -13,10 +13,15 @@ from agent.errors import MalformedRequest
 
 AGENT_PROJECT = "ant-host-agent"
 SCHEMA = 1
+#: What a key may do; each may do what those before it may.
+READ, DEPLOY, ADMIN = ROLES = ("read", "deploy", "admin")
+#: No manifest may ask for smaller log segments.
+MIN_SEGMENT_BYTES = 1024
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _VERSION = re.compile(r"[A-Za-z0-9._+-]{1,128}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 def parse_project(text: object) -> str:
@@ -46,6 +51,16 @@ def parse_digest(text: object) -> str:
             f"sha256: {_shown(text)} is not a SHA-256 digest.", "Send 64 hexadecimal digits, as sha256sum prints them."
         )
     return text.lower()
+
+
+def parse_secret_name(text: object) -> str:
+    """A secret's name, which is its file's, or MalformedRequest that says what one looks like."""
+    if not isinstance(text, str) or not _SECRET.fullmatch(text):
+        raise MalformedRequest(
+            f"name: {_shown(text)} is not a secret's name.",
+            "Use 1 to 128 characters A-Z, a-z, 0-9, '_', '.', '-', not starting with '.' or '-'.",
+        )
+    return text
 
 
 def _shown(text: object) -> str:
@@ -85,6 +100,49 @@ class LogPolicy:
 
 
 @dataclass(frozen=True)
+class Readiness:
+    """How a run says that it is ready, and how long it may take to say so.
+
+    `kind` is http (a URL), tcp (HOST:PORT), command (text for sh -c), file (a path) or notify (READY=1, sd_notify(3)).
+    """
+
+    kind: str
+    target: str = ""
+    timeout_seconds: float = 30.0
+    interval_seconds: float = 0.1
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A command that has to succeed in the new release before it replaces the old one."""
+
+    command: Tuple[str, ...]
+    timeout_seconds: float = 300.0
+
+    def __str__(self) -> str:
+        return self.command[2] if self.command[:2] == ("/bin/sh", "-c") else " ".join(self.command)
+
+
+@dataclass(frozen=True)
+class Migrations:
+    """The folder of the artifact with *.sql files, and the database that each is applied to once."""
+
+    path: str
+    database: str
+    timeout_seconds: float = 300.0
+
+
+@dataclass(frozen=True)
+class ResourceLimits:
+    """What all processes of a run together may use (`open_files`: each of them); None is no limit."""
+
+    memory_bytes: Optional[int] = None
+    cpus: Optional[float] = None
+    processes: Optional[int] = None
+    open_files: Optional[int] = None
+
+
+@dataclass(frozen=True)
 class Release:
     """An artifact unpacked on this host, with everything that a shim needs to run it.
 
@@ -106,6 +164,13 @@ class Release:
     warnings: Tuple[str, ...] = ()
     received_at: str = ""
     received_from: str = ""
+    readiness: Optional[Readiness] = None
+    before_launch: Tuple[Hook, ...] = ()
+    migrations: Optional[Migrations] = None
+    secrets: Tuple[str, ...] = ()
+    user: Optional[str] = None
+    limits: ResourceLimits = ResourceLimits()
+    new_privileges: bool = False
 
     def to_json(self) -> Dict[str, Any]:
         """The content of `releases/<version>.json`."""
@@ -121,6 +186,12 @@ class Release:
         known["restart"] = RestartPolicy(**_known(RestartPolicy, known.get("restart", {})))
         logs = _known(LogPolicy, known.get("logs", {}))
         known["logs"] = LogPolicy(**{**logs, "include": tuple(logs.get("include", ()))})
+        for name, kind in (("readiness", Readiness), ("migrations", Migrations)):
+            known[name] = kind(**_known(kind, known[name])) if known.get(name) is not None else None
+        hooks = (_known(Hook, hook) for hook in known.get("before_launch", ()))
+        known["before_launch"] = tuple(Hook(**{**hook, "command": tuple(hook["command"])}) for hook in hooks)
+        known["secrets"] = tuple(known.get("secrets", ()))
+        known["limits"] = ResourceLimits(**_known(ResourceLimits, known.get("limits", {})))
         return cls(**known)
 
 
@@ -140,13 +211,15 @@ class Exited:
 
 @dataclass(frozen=True)
 class Signaled:
-    """The run was ended by a signal."""
+    """The run was ended by a signal; `oom` when the kernel did it for memory."""
 
     signal: int
     core: bool = False
+    oom: bool = False
 
     def __str__(self) -> str:
-        return f"killed by {signal_name(self.signal)}" + (" (core dumped)" if self.core else "")
+        why = " (out of memory)" if self.oom else " (core dumped)" if self.core else ""
+        return f"killed by {signal_name(self.signal)}{why}"
 
 
 @dataclass(frozen=True)
@@ -160,6 +233,16 @@ class FailedToStart:
 
 
 @dataclass(frozen=True)
+class NotReady:
+    """The run was ended, since it had not become ready in time."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"was not ready in time: {self.reason}"
+
+
+@dataclass(frozen=True)
 class UnknownExit:
     """The run is gone and nobody was there to learn how it ended."""
 
@@ -169,11 +252,12 @@ class UnknownExit:
         return f"ended in an unknown way ({self.reason})"
 
 
-ExitCause = Union[Exited, Signaled, FailedToStart, UnknownExit]
+ExitCause = Union[Exited, Signaled, FailedToStart, NotReady, UnknownExit]
 _CAUSES: Dict[str, Any] = {
     "exited": Exited,
     "signaled": Signaled,
     "failed_to_start": FailedToStart,
+    "not_ready": NotReady,
     "unknown": UnknownExit,
 }
 

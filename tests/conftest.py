@@ -49,6 +49,12 @@ def interpreters() -> Dict[str, str]:
     return find_interpreters(OLDEST, "3.11", NEWEST)
 
 
+@pytest.fixture(scope="session")
+def python(request: pytest.FixtureRequest) -> str:
+    """An interpreter that the agent is to run on."""
+    return str(request.param)
+
+
 def find_interpreters(*versions: str) -> Dict[str, str]:
     """Paths of interpreters by "major.minor"; the default one is always among them.
 
@@ -92,7 +98,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marked = metafunc.definition.get_closest_marker("e2e")
     versions = (OLDEST, NEWEST) if marked or _folder(metafunc.definition.path) == "e2e" else ()
     found = find_interpreters(*versions)
-    metafunc.parametrize("python", list(found.values()), ids=[f"py{name}" for name in found], scope="session")
+    # indirect: of a direct parameter pytest does not see that two tests share it, and each would get a host of its own
+    names = [f"py{name}" for name in found]
+    metafunc.parametrize("python", list(found.values()), ids=names, scope="session", indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any, Dict
 
+from agent.cli.hosts import OnHosts
 from agent.cli.options import client
 from agent.cli.printing import aligned, print_json, printable
+from agent.client import Client
 from agent.errors import EXIT_AGENT_FAULT
 
 EPILOG = """\
@@ -23,12 +25,30 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Kill, and print every process that was killed; exit code 1 when something survived."""
-    reply = client(args).kill(args.project, args.grace_seconds, args.purge)
+    reply = ask(client(args), args)
     if args.json:
         print_json(reply)
     else:
         _print(args.project, reply)
+    return _code(reply)
+
+
+def ask(agent: Client, args: argparse.Namespace) -> Dict[str, Any]:
+    """One kill on one host."""
+    return agent.kill(args.project, args.grace_seconds, args.purge)
+
+
+def _code(reply: Dict[str, Any]) -> int:
     return EXIT_AGENT_FAULT if reply.get("survivors") else 0
+
+
+def _sentence(reply: Dict[str, Any]) -> str:
+    killed, survivors = reply.get("killed") or [], reply.get("survivors") or []
+    if reply.get("status") == "NothingToKill":
+        return "was not running; there was nothing to kill"
+    return f"{len(killed)} process{'' if len(killed) == 1 else 'es'} ended" + (
+        f", {len(survivors)} SURVIVED" if survivors else ""
+    )
 
 
 def _print(project: str, reply: Dict[str, Any]) -> None:
@@ -48,3 +68,6 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < 1e6:
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0")
     return seconds
+
+
+ON_HOSTS = OnHosts(ask, _sentence, code=_code)

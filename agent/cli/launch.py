@@ -4,40 +4,70 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator
 
+from agent.cli import artifact
 from agent.cli.options import client
-from agent.cli.pack import pack
 from agent.cli.printing import ProgressLine, print_json, print_launch
+from agent.client import Client
+from agent.errors import UsageError
 
 EPILOG = """\
-A folder is packed to a tar.gz first, without .git and __pycache__. Sending the same artifact
-again changes nothing, so this command may be repeated after any failure.
+Without PROJECT, the manifest's "project" counts, else the name of the folder or file. A folder is packed
+to a tar.gz first, without .git, __pycache__ and what its .gitignore files name. Sending the same artifact
+again changes nothing, so this command may be repeated after any failure. A URL is fetched by the agent
+itself, and --sha256 says what must be there.
 
-  ant-host-agent.pyz launch hello ./hello
+  ant-host-agent.pyz launch ./hello
   ant-host-agent.pyz launch hello dist/hello-1.2.tar.gz --version 1.2
+  ant-host-agent.pyz launch hello https://builds.example/hello.tgz --sha256 4355a46b19d348dc2f57c046f8ef63d4...
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What `launch` takes."""
-    parser.add_argument("project", metavar="PROJECT", help="the project's id: a-z, 0-9 and '-'")
-    parser.add_argument("artifact", metavar="ARTIFACT_OR_FOLDER", help="a tar, zip, zipapp, executable, or a folder")
+    parser.add_argument("words", metavar="[PROJECT] ARTIFACT", nargs="+", help="a folder, tar, zip, zipapp, executable or URL")
     parser.add_argument("--version", metavar="V", help="the release's label (default: the manifest's)")
     parser.add_argument("--sha256", metavar="H", help="the digest that the artifact must have (default: computed here)")
+    parser.add_argument("--manifest", metavar="FILE", help="what counts instead of the artifact's own anthill.json")
+    parser.add_argument("--all", action="store_true", help="pack what .gitignore names, too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Launch, and print the verdict."""
-    agent = client(args)
-    with tempfile.TemporaryFile() as packed, ProgressLine("uploading") as progress:
-        artifact = args.artifact
-        if os.path.isdir(artifact):
-            pack(artifact, packed)
-            artifact = packed
-        reply = agent.launch(args.project, artifact, args.version, args.sha256, progress)
+    with prepared(args), ProgressLine("uploading") as progress:
+        reply = ask(client(args), args, progress)
     if args.json:
         print_json(reply)
     else:
         print_launch(reply)
     return 0
+
+
+@contextmanager
+def prepared(args: argparse.Namespace) -> Iterator[None]:
+    """Read the words; pack a folder, once for however many hosts. UsageError names what is missing."""
+    if len(args.words) > 2:
+        raise UsageError(f"{args.words[2]!r} is one word too many.", "Write `launch [PROJECT] ARTIFACT`.")
+    *named, source = args.words
+    args.manifest_document = artifact.parse_manifest_file(args.manifest) if args.manifest else None
+    args.is_url = source.startswith(("http://", "https://"))
+    if args.is_url:
+        if not named or not args.sha256:
+            raise UsageError(f"{source} needs a project and a digest.", f"Write `launch PROJECT {source} --sha256 DIGEST`.")
+        args.project, args.source = named[0], source
+        yield
+        return
+    if not named and not os.path.exists(source):
+        raise UsageError(f"There is no file or folder {source}.", "Write `launch [PROJECT] ARTIFACT`.")
+    args.project = named[0] if named else artifact.project_of(source, args.manifest_document)
+    with artifact.on_disk(source, args.all) as args.source:
+        yield
+
+
+def ask(agent: Client, args: argparse.Namespace, progress: Any = None) -> Dict[str, Any]:
+    """One launch on one host."""
+    if args.is_url:
+        return agent.launch_url(args.project, args.source, args.sha256, args.version, args.manifest_document)
+    return agent.launch(args.project, args.source, args.version, args.sha256, progress, manifest=args.manifest_document)

@@ -5,39 +5,62 @@ from __future__ import annotations
 import argparse
 import difflib
 from dataclasses import dataclass
-from typing import Callable, Dict, Sequence
+from typing import Callable, Dict, Optional, Sequence
 
-from agent.cli import kill, launch, logs, simple, status, stop
+from agent.cli import completion, hosts, kill, launch, logs, simple, status, stop, token, why
+from agent.cli.hosts import OnHosts
 from agent.cli.options import parser
-from agent.cli.printing import print_json
+from agent.cli.printing import launch_sentence, print_json
 from agent.errors import AgentError, UsageError
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A word of the command line: what it does, takes and runs."""
+    """A word of the command line: what it does, takes and runs; `on_hosts`, if it can be run on many at once."""
 
     summary: str
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
     epilog: str = ""
+    on_hosts: Optional[OnHosts] = None
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    """The parser of one verb, complete."""
+    chosen = VERBS[verb]
+    made = parser(verb, chosen.summary, chosen.epilog)
+    chosen.arguments(made)
+    if chosen.on_hosts is not None:
+        hosts.add_arguments(made)
+    return made
+
+
+def _complete(args: argparse.Namespace) -> int:
+    print(completion.script(args.shell, {"serve": None, **{verb: parser_of(verb) for verb in VERBS}}), end="")
+    return 0
 
 
 VERBS: Dict[str, Verb] = {
-    "ping": Verb("Ask whether the agent answers.", simple.nothing, simple.ping),
-    "launch": Verb("Launch a project from an artifact or a folder.", launch.arguments, launch.run, launch.EPILOG),
-    "status": Verb("Show what the projects are doing, and why.", status.arguments, status.run, status.EPILOG),
+    "ping": Verb("Ask whether the agent answers.", simple.nothing, simple.ping, "", simple.PING),
+    "launch": Verb(
+        "Launch a project from an artifact or a folder.", launch.arguments, launch.run, launch.EPILOG,
+        OnHosts(launch.ask, launch_sentence, launch.prepared),
+    ),
+    "status": Verb("Show what the projects are doing, and why.", status.arguments, status.run, status.EPILOG, status.ON_HOSTS),
+    "why": Verb("Explain one project: what happened, why, and what happens next.", why.arguments, why.run, why.EPILOG),
     "logs": Verb("Fetch a project's logs.", logs.arguments, logs.run, logs.EPILOG),
-    "kill": Verb("Kill a project, its whole process tree.", kill.arguments, kill.run, kill.EPILOG),
-    "restart": Verb("Start a project's current release again.", simple.project, simple.restart),
-    "rollback": Verb("Launch an older release of a project.", simple.project_and_version, simple.rollback),
+    "kill": Verb("Kill a project, its whole process tree.", kill.arguments, kill.run, kill.EPILOG, kill.ON_HOSTS),
+    "restart": Verb("Start a project's current release again.", simple.project, simple.restart, "", simple.RESTART),
+    "rollback": Verb("Launch an older release of a project.", simple.project_and_version, simple.rollback, "", simple.ROLLBACK),
+    "token": Verb("Add, list or revoke keys, on the agent's host.", token.arguments, token.run, token.EPILOG),
     "stop": Verb("Stop the agent on this host, not its projects.", stop.arguments, stop.run, stop.EPILOG),
+    "completion": Verb("Print what makes bash or zsh complete these verbs.", completion.arguments, _complete, completion.EPILOG),
     "version": Verb("Print this file's version.", simple.nothing, simple.version),
-}
+}  # fmt: skip
 
 SERVE_HELP = """\
 usage: ant-host-agent.pyz [serve] [--listen HOST:PORT] [--store DIR] [--token-file FILE]
-                          [--no-auth] [--allow-plaintext]
+                          [--no-auth] [--allow-plaintext] [--allow-host NAME[,NAME]]
 
 Run the agent of this host, in the foreground: it launches, supervises, logs and kills projects.
 SIGTERM or Ctrl-C ends the agent; its projects run on, and the next start finds them again.
@@ -48,6 +71,8 @@ SIGTERM or Ctrl-C ends the agent; its projects run on, and the next start finds 
   --token-file FILE    the file with the admin key, made at the first start (default DIR/token)
   --no-auth            ask for no key; on a loopback address only
   --allow-plaintext    permit a --listen address that other machines reach, without TLS
+  --allow-host NAME    a further name or address under which it may be called, as behind a proxy;
+                       its own address, localhost and the host's name always count
 
 This release terminates no TLS itself (--tls-cert, --tls-key and --tls-client-ca are refused): for
 other machines put nginx or haproxy in front and stay on 127.0.0.1.
@@ -71,14 +96,13 @@ def run(verb: str, argv: Sequence[str]) -> int:
     if verb not in VERBS:
         raise _unknown(verb)
     chosen = VERBS[verb]
-    parsing = parser(verb, chosen.summary, chosen.epilog)
-    chosen.arguments(parsing)
     try:
-        args = parsing.parse_args(list(argv))
+        args = parser_of(verb).parse_args(list(argv))
     except SystemExit:  # --help has been printed
         return 0
     try:
-        return chosen.run(args)
+        many = hosts.named(args)
+        return hosts.run(chosen.on_hosts, many, args) if many and chosen.on_hosts else chosen.run(args)
     except AgentError as error:
         if not args.json:
             raise

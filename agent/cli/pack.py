@@ -1,7 +1,7 @@
 """A folder as an artifact: a tar.gz whose bytes depend on the files only.
 
 Names are sorted; owners, times and all of the mode but the run bit are left out. So the same folder gives the
-same digest from any machine and checkout, and launching it again changes nothing.
+same digest from any machine and checkout, and launching it again changes nothing. What `.gitignore` names stays out.
 """
 
 from __future__ import annotations
@@ -10,37 +10,45 @@ import gzip
 import os
 import stat
 import tarfile
-from typing import BinaryIO, Iterator
+from typing import BinaryIO, Iterator, List, Optional
 
+from agent.cli import ignore
 from agent.errors import ArtifactFault
 
 #: What a build leaves beside the program: it would change the digest and is of no use on the host.
 LEFT_OUT = (".git", "__pycache__")
 
 
-def pack(folder: str, file: BinaryIO) -> None:
-    """Write the folder as a tar.gz. ArtifactFault names what can't be packed or read."""
+def pack(folder: str, file: BinaryIO, takes_ignored: bool = False) -> List[str]:
+    """Write the folder as a tar.gz; the names that `.gitignore` left out. ArtifactFault names what can't be packed."""
+    left_out: List[str] = []
     with (
         gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
         tarfile.open(mode="w|", fileobj=packed, format=tarfile.PAX_FORMAT) as tar,
     ):
-        for name in _names(folder, ""):
+        for name in _names(folder, "", None if takes_ignored else (), left_out):
             _add(tar, folder, name)
+    return left_out
 
 
-def _names(folder: str, below: str) -> Iterator[str]:
-    """Relative names, parents first, sorted."""
+def _names(folder: str, below: str, rules: Optional[ignore.Rules], left_out: List[str]) -> Iterator[str]:
+    """Relative names, parents first, sorted; without rules everything."""
     try:
         entries = sorted(os.scandir(os.path.join(folder, below)), key=lambda entry: entry.name)
     except OSError as error:
         raise _unreadable(os.path.join(folder, below), error) from error
+    if rules is not None:
+        rules = (*rules, *ignore.read(folder, below))
     for entry in entries:
         if entry.name in LEFT_OUT:
             continue
-        name = os.path.join(below, entry.name)
+        name, is_folder = os.path.join(below, entry.name), entry.is_dir(follow_symlinks=False)
+        if rules and ignore.is_ignored(rules, name, is_folder):
+            left_out.append(name)
+            continue
         yield name
-        if entry.is_dir(follow_symlinks=False):
-            yield from _names(folder, name)
+        if is_folder:
+            yield from _names(folder, name, rules, left_out)
 
 
 def _add(tar: tarfile.TarFile, folder: str, name: str) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import platform
 import time
+from typing import Any, Dict
 
 from agent import __version__
+from agent.cli.hosts import OnHosts
 from agent.cli.options import client
-from agent.cli.printing import print_json, print_launch
+from agent.cli.printing import launch_sentence, print_json, print_launch
+from agent.client import Client
 
 
 def project(parser: argparse.ArgumentParser) -> None:
@@ -28,15 +31,24 @@ def nothing(parser: argparse.ArgumentParser) -> None:
 
 def ping(args: argparse.Namespace) -> int:
     """Say that the agent answers, and how quickly."""
-    agent = client(args)
+    reply = ask_ping(client(args), args)
+    if args.json:
+        print_json(reply)
+    else:
+        print(ping_sentence(reply))
+    return 0
+
+
+def ask_ping(agent: Client, args: argparse.Namespace) -> Dict[str, Any]:
+    """The answer, and how long it took."""
     started = time.monotonic()
     answer = agent.ping()
-    seconds = time.monotonic() - started
-    if args.json:
-        print_json({"answer": answer, "url": agent.url, "seconds": round(seconds, 6)})
-    else:
-        print(f"{answer} from {agent.url} in {seconds * 1000:.1f} ms")
-    return 0
+    return {"answer": answer, "url": agent.url, "seconds": round(time.monotonic() - started, 6)}
+
+
+def ping_sentence(reply: Dict[str, Any]) -> str:
+    """`pong from http://127.0.0.1:4499 in 0.8 ms`."""
+    return f"{reply['answer']} from {reply['url']} in {reply['seconds'] * 1000:.1f} ms"
 
 
 def restart(args: argparse.Namespace) -> int:
@@ -64,3 +76,8 @@ def _show(args: argparse.Namespace, reply: dict[str, object]) -> int:
     else:
         print_launch(reply)
     return 0
+
+
+PING = OnHosts(ask_ping, ping_sentence)
+RESTART = OnHosts(lambda agent, args: agent.restart(args.project), launch_sentence)
+ROLLBACK = OnHosts(lambda agent, args: agent.rollback(args.project, args.version), launch_sentence)

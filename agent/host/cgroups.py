@@ -1,22 +1,27 @@
 """One cgroup v2 a project, where the tree is writable (cgroups(7), kernel's cgroup-v2.rst).
 
 A group knows every process of a project, whoever its parent is by now, and `cgroup.kill`
-(Linux 5.14) ends them all at once. Where there is none, the shim does without.
+(Linux 5.14) ends them all at once. Where there is none, the shim does without; limits then can't be enforced.
 """
 
 from __future__ import annotations
 
 import os
-from typing import List, Optional
+from typing import Callable, Dict, Iterable, List, Optional, Sequence
 
 from agent.host.files import read_bytes
 
 _FOLDER = "ant-host-agent"
+#: Our own processes, once they have to leave the group that the host gave us; no project's group has such a name.
+_OURSELVES = "self"
+#: Of what a limit needs, what a kernel may lack (no swap).
+_OPTIONAL = ("memory.swap.max", "memory.oom.group")
+_MOVES = 10
 
 
-def create(name: str) -> Optional[str]:
-    """A group of that name below this process's own; its path, or None where the host does not let us."""
-    base = _own_group()
+def create(name: str, settings: Optional[Dict[str, str]] = None) -> Optional[str]:
+    """A group of that name below this process's own, with these `settings`; its path, or None where the host does not let us."""
+    base = own_group()
     if base is None:
         return None
     path = f"{base}/{_FOLDER}/{name}"
@@ -25,10 +30,60 @@ def create(name: str) -> Optional[str]:
         os.close(os.open(path + "/cgroup.procs", os.O_WRONLY))
     except OSError:
         return None
+    for file, text in (settings or {}).items():
+        if not _write(f"{path}/{file}", text) and file not in _OPTIONAL:
+            return None
     return path
 
 
-def _own_group() -> Optional[str]:
+def offers(controller: str) -> bool:
+    """Whether the group that the host gave us has this controller."""
+    base = own_group()
+    return base is not None and controller in _words(base + "/cgroup.controllers")
+
+
+def enable(controllers: Sequence[str], ours: Callable[[], Iterable[int]]) -> List[str]:
+    """Have these controllers work in the projects' groups; those that the host does not let us have.
+
+    A group with processes can't hand on controllers ("no internal processes", cgroups(7)), so `ours` are moved into a group
+    below. Others are never moved: the group then is not ours alone.
+    """
+    base = own_group()
+    if base is None:
+        return list(controllers)
+    lacking = [controller for controller in controllers if controller not in _words(base + "/cgroup.controllers")]
+    try:
+        os.makedirs(f"{base}/{_FOLDER}/{_OURSELVES}", exist_ok=True)
+    except OSError:
+        return list(controllers)
+    wanted = [controller for controller in controllers if controller not in lacking]
+    for group in (base, f"{base}/{_FOLDER}"):
+        wanted = [controller for controller in wanted if _hand_on(group, controller, base, ours)]
+    return [controller for controller in controllers if controller not in wanted]
+
+
+def _hand_on(group: str, controller: str, base: str, ours: Callable[[], Iterable[int]]) -> bool:
+    file = group + "/cgroup.subtree_control"
+    for _ in range(_MOVES):  # while one moves, another forks
+        if controller in _words(file) or _write(file, "+" + controller):
+            return True
+        inside = members(group)
+        movable = set(ours()).intersection(inside)
+        if not movable or set(inside) - movable:
+            return False
+        for pid in movable:
+            enter(f"{base}/{_FOLDER}/{_OURSELVES}", pid)
+    return False
+
+
+def oom_kills(path: str) -> int:
+    """How many processes of the group the kernel has killed for memory; 0 where it does not say."""
+    words = _words(path + "/memory.events")
+    return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
+
+
+def own_group() -> Optional[str]:
+    """The group that the host gave us, as a path; None where there is no cgroup v2, or it is another namespace's."""
     mount = next((fields[1] for fields in _mounts() if fields[2] == "cgroup2"), None)
     own = (read_bytes("/proc/self/cgroup") or b"").decode(errors="replace").splitlines()
     inside = next((line[3:] for line in own if line.startswith("0::")), None)
@@ -43,22 +98,34 @@ def _mounts() -> List[List[str]]:
 
 
 def enter(path: str, pid: int) -> bool:
-    """Move a process into the group; False where that can't be.
+    """Move a process (0: this one) into the group; False where that can't be.
 
-    It takes the kernel some 10 ms, so it is done once the process runs: what it forked until then is not in the
+    It takes the kernel some 10 ms, so without limits it is done once the process runs: what it forked until then is not in the
     group, and is found by its parents.
     """
+    return _write(path + "/cgroup.procs", str(pid))
+
+
+def _write(file: str, text: str) -> bool:
+    """Whether the kernel took it."""
     try:
-        fd = os.open(path + "/cgroup.procs", os.O_WRONLY)
+        fd = os.open(file, os.O_WRONLY)
     except OSError:
         return False
     try:
-        os.write(fd, b"%d" % pid)
+        os.write(fd, text.encode())
     except OSError:
         return False
     finally:
         os.close(fd)
     return True
+
+
+def _words(file: str) -> List[str]:
+    try:
+        return (read_bytes(file) or b"").decode().split()
+    except OSError:
+        return []
 
 
 def members(path: str) -> List[int]:
@@ -71,14 +138,7 @@ def members(path: str) -> List[int]:
 
 def kill(path: str) -> None:
     """SIGKILL every process in the group, forks under way included; without effect where the kernel is too old."""
-    try:
-        fd = os.open(path + "/cgroup.kill", os.O_WRONLY)
-    except OSError:
-        return
-    try:
-        os.write(fd, b"1")
-    finally:
-        os.close(fd)
+    _write(path + "/cgroup.kill", "1")
 
 
 def remove(path: str) -> None:

@@ -6,6 +6,7 @@ the fsyncs, so everything that was acknowledged to a caller is written with `dur
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import dataclass
@@ -85,15 +86,17 @@ def read_json(path: str) -> Optional[Dict[str, Any]]:
 def append_line(path: str, document: Dict[str, Any], limit_bytes: int) -> None:
     """Append one JSON line. At `limit_bytes` the file becomes `<stem>.1<ext>`, so two files are the cap.
 
-    One write(2) with O_APPEND, so that lines of two writers never mix.
+    One write(2) with O_APPEND, so that lines of two writers never mix; of two that find it full, one renames it.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         if os.fstat(fd).st_size >= limit_bytes:
-            stem, extension = os.path.splitext(path)
-            os.rename(path, stem + ".1" + extension)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(fd)):
+                stem, extension = os.path.splitext(path)
+                os.rename(path, stem + ".1" + extension)
             following = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            os.close(fd)
+            os.close(fd)  # and with it the lock
             fd = following
         end = os.fstat(fd).st_size
         is_torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"  # by a power cut or a full disk: not to take this one along
@@ -151,6 +154,14 @@ def make_directory(path: str, mode: int = 0o700) -> None:
     except FileExistsError:
         return
     os.chmod(path, mode)
+
+
+def names(path: str) -> List[str]:
+    """What is in a directory, sorted; nothing where there is none."""
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
 
 
 def free_space(path: str) -> Space:

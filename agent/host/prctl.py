@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from typing import Tuple
 
 from agent.host.files import read_bytes
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 #: Looked up once, at import: a forked shim shares these pages instead of making its own.
-_libc = ctypes.CDLL(None, use_errno=True)
-_prctl = _libc.prctl
+libc = ctypes.CDLL(None, use_errno=True)
+_prctl = libc.prctl
 
 
 def set_subreaper() -> None:
     """Escapees of this process's tree become its children instead of init's. OSError where the kernel refuses."""
-    if _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    _set(_PR_SET_CHILD_SUBREAPER, 1, "PR_SET_CHILD_SUBREAPER")
+
+
+def set_no_new_privs() -> None:
+    """From now on no exec gives this process or its children more rights: setuid bits and file capabilities do nothing."""
+    _set(_PR_SET_NO_NEW_PRIVS, 1, "PR_SET_NO_NEW_PRIVS")
+
+
+def end_with_parent() -> None:
+    """SIGKILL for this process as soon as the thread that forked it ends."""
+    _set(_PR_SET_PDEATHSIG, signal.SIGKILL, "PR_SET_PDEATHSIG")
+
+
+def _set(option: int, value: int, name: str) -> None:
+    if _prctl(option, value, 0, 0, 0) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), "PR_SET_CHILD_SUBREAPER")
+        raise OSError(number, os.strerror(number), name)
 
 
 def _argument_memory() -> Tuple[int, int]:

@@ -18,9 +18,9 @@ FIRST_FD = 3
 
 def parse_address(address: str) -> Tuple[str, int]:
     """`HOST:PORT` or `[HOST]:PORT` as (host, port). ValueError otherwise."""
-    host, colon, port = address.rpartition(":")
+    host, _, port = address.rpartition(":")
     host = host.strip("[]")  # before it is looked at: to bind "" is to bind every address
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    if not host or not (port.isascii() and port.isdigit() and len(port) <= 5) or int(port) > 65535:
         raise ValueError(f"{address!r} is not HOST:PORT")
     return host, int(port)
 

@@ -10,17 +10,20 @@ from agent.errors import NotFound
 from agent.host import clock, files
 from agent.shim.handle import Control, Handle
 from agent.store.layout import StoreLayout
+from agent.store.unpacker import Unpacker
 
 HISTORY_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
 class Agent:
-    """The agent's process: where its store is, how it talks to its shim, when it started (seconds since the epoch)."""
+    """The agent's process: where its store is, how it talks to its shim and to who unpacks for it, when it started
+    (seconds since the epoch)."""
 
     store: StoreLayout
     control: Control
     started_at: float
+    unpacker: Unpacker
 
     def handle(self, project: str) -> Handle:
         """The project's shim, known project or not."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
 from agent import manifest as manifests
-from agent.errors import ArtifactFault, Conflict
+from agent.errors import AgentError, ArtifactFault, Conflict
 from agent.host import clock, files, locks
 from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
@@ -22,7 +22,7 @@ from agent.operations.agent import Agent
 from agent.operations.outcome import conclude, start
 from agent.shim import machine
 from agent.shim.handle import Handle
-from agent.shim.record import Record
+from agent.shim.record import Outcome, Record
 from agent.store import artifacts, entrypoint, releases, staging
 from agent.store.layout import ProjectLayout
 
@@ -62,6 +62,15 @@ class Steps:
         now = time.monotonic()
         self.done.append({"name": name, "seconds": round(now - self._last, 4)})
         self._last = now
+
+    def add_done_by_shim(self, outcome: Optional[Outcome]) -> None:
+        """The shim's own steps ended just now; what they leave of the time since the last step is called `start`."""
+        theirs = list(outcome.steps) if outcome is not None else []
+        self.finish("start")
+        start = self.done.pop()
+        start["seconds"] = max(0.0, round(start["seconds"] - sum(step["seconds"] for step in theirs), 4))
+        at = next((index for index, step in enumerate(theirs) if step["name"] == "ready"), len(theirs))
+        self.done += [*theirs[:at], start, *theirs[at:]]
 
 
 def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
@@ -119,7 +128,7 @@ def _launch(agent: Agent, handle: Handle, call: LaunchCall, steps: Steps) -> Tup
         if call.project == AGENT_PROJECT:
             canary.clear(agent)
         raise
-    steps.finish("start")
+    steps.add_done_by_shim(record.outcome)
     keep = int(release.manifest.get("keep_releases", 5))
     releases.prune(handle.layout, keep, [release.version, fallback])
     return 201, _reply("LaunchSuccessful", release, record, fallback, steps)
@@ -137,7 +146,7 @@ def _make_release(agent: Agent, layout: ProjectLayout, call: LaunchCall, steps: 
     unpacked = staging.new_path(agent.store)
     os.mkdir(unpacked, 0o700)
     try:
-        artifacts.unpack(call.upload.path, unpacked, call.project)
+        artifacts.unpack(call.upload.path, unpacked, call.project, agent.unpacker.extract)
         if call.project == AGENT_PROJECT:
             own.read_own_manifest(f"{unpacked}/{own.BUNDLE}")
         manifest = manifests.parse(call.manifest) if call.manifest else artifacts.read_manifest(unpacked, call.project)
@@ -146,8 +155,8 @@ def _make_release(agent: Agent, layout: ProjectLayout, call: LaunchCall, steps: 
         steps.finish("unpack")
         os.chmod(unpacked, 0o755)
         releases.place(layout, version, unpacked)
-    except ArtifactFault as error:
-        error.members.update({"project": call.project, "step": error.members.get("step", "unpack")})
+    except AgentError as error:
+        error.members = {"project": call.project, "step": "unpack", **error.members}
         raise
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
@@ -157,7 +166,8 @@ def _make_release(agent: Agent, layout: ProjectLayout, call: LaunchCall, steps: 
     except Exception as error:
         releases.remove(layout, version)
         if isinstance(error, ArtifactFault):
-            error.members.update({"project": call.project, "version": version, "step": "command"})
+            step = "manifest" if "field" in error.members else "command"
+            error.members.update({"project": call.project, "version": version, "step": step})
         raise
     steps.finish("commit")
     return release
@@ -179,6 +189,11 @@ def _describe(agent: Agent, layout: ProjectLayout, version: str, manifest: Manif
         own.install_bundle(bundle, directory)
         document = own.read_own_manifest(bundle)
         return own.describe(agent.store, version, call.upload.digest, call.upload.size_bytes, document, call.received_from)
+    if manifest.migrations is not None and not os.path.isdir(f"{directory}/{manifest.migrations.path}"):
+        raise ArtifactFault(
+            f"manifest: migrations.path: there is no folder {manifest.migrations.path!r} in the artifact.",
+            "Add it, or correct the path.", field="migrations.path",
+        )  # fmt: skip
     return Release(
         project=call.project,
         version=version,
@@ -189,8 +204,16 @@ def _describe(agent: Agent, layout: ProjectLayout, version: str, manifest: Manif
         stop=manifest.stop,
         restart=manifest.restart,
         logs=manifest.logs,
+        sockets=manifest.sockets,
+        readiness=manifest.readiness,
+        before_launch=manifest.before_launch,
+        migrations=manifest.migrations,
         manifest=manifest.document,
         warnings=manifest.warnings,
+        secrets=manifest.secrets,
+        user=manifest.user,
+        limits=manifest.limits,
+        new_privileges=manifest.new_privileges,
         received_at=clock.timestamp(),
         received_from=call.received_from,
     )

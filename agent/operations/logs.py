@@ -2,36 +2,84 @@
 
 from __future__ import annotations
 
+from typing import Tuple
+
+from agent.errors import NotFound
 from agent.host import files
 from agent.operations.agent import Agent
 from agent.store import releases
 from agent.store.layout import ProjectLayout
-from agent.store.logs import LogTar, open_project_logs
-from agent.store.segments import segment_name, segment_numbers
+from agent.store.logs import open_project_logs
+from agent.store.logtar import LogTar
+from agent.store.output import Output
+from agent.store.text import Text, TextQuery, tail_begin
+from agent.store.timeline import Timeline
 
 _RUN_BYTES = 64 << 10
 
 
-def tar(agent: Agent, project: str) -> LogTar:
-    """Everything there is to understand the project, as one tar to be streamed. NotFound for an unknown project."""
+def tar(agent: Agent, project: str, etag: str = "") -> LogTar:
+    """Everything there is to understand the project, as one tar to be streamed, of that snapshot if it can still be had.
+
+    NotFound for an unknown project.
+    """
     layout = agent.known(project).layout
     version = releases.current(layout)
     release = releases.read(layout, version) if version else None
-    return open_project_logs(layout, release.logs.include if release else ())
+    return open_project_logs(layout, release.logs.include if release else (), etag)
+
+
+def text(agent: Agent, project: str, query: TextQuery) -> Text:
+    """The lines that are asked for, to be streamed. NotFound for an unknown project, or a run that is not kept."""
+    layout = agent.known(project).layout
+    output = Output(layout)
+    try:
+        begin, end = _stretch(layout, output, query)
+        if query.tail is not None:
+            begin = tail_begin(output, begin, end, query.tail, query.grep)
+        return Text(output, begin, None if query.follow else end, query.grep, alive=layout.want)
+    except BaseException:
+        output.close()
+        raise
+
+
+def _stretch(layout: ProjectLayout, output: Output, query: TextQuery) -> Tuple[int, int]:
+    """Begin and end of what is asked for, before it is looked at for lines."""
+    begin, end = (0, output.size) if query.run is None else _run_bounds(layout, output, query.run)
+    timeline = Timeline(layout, output)
+    try:
+        if query.since is not None:
+            begin = max(begin, timeline.since(query.since))
+        if query.until is not None:
+            end = min(end, timeline.until(query.until))
+    finally:
+        timeline.close()
+    return min(begin, end), end
+
+
+def _run_bounds(layout: ProjectLayout, output: Output, run: int) -> Tuple[int, int]:
+    """Where the output of one run (0: the last) begins and ends, by the positions in the shim's events."""
+    starts = [line for line in files.read_lines(layout.events) if line.get("event") == "start"]
+    index = next((n for n, line in enumerate(starts) if line["run"] == run), len(starts) - 1 if run == 0 else None)
+    if index is None:
+        first = starts[0]["run"] if starts else 0
+        raise NotFound(f"run: there is no run {run} of {layout.project}.", f"Runs from {first} on are kept; 'last' is one, too.")
+    ends = [output.position(line["segment"], line["offset"]) for line in starts[index : index + 2] if index >= 0]
+    return (ends[0] if ends else output.size), (ends[1] if len(ends) > 1 else output.size)
 
 
 def run_output(layout: ProjectLayout, run: int) -> bytes:
-    """What one run wrote, at most its last 64 KiB, found by the positions in the shim's events."""
-    starts = [line for line in files.read_lines(layout.events) if line.get("event") == "start"]
-    begin = next((line for line in reversed(starts) if line["run"] == run), None)
-    if begin is None:
+    """What one run wrote, at most its last 64 KiB."""
+    output = Output(layout)
+    try:
+        begin, end = _run_bounds(layout, output, run)
+        parts = []
+        at = max(begin, end - _RUN_BYTES)
+        while at < end:
+            parts.append(output.read(at, end))
+            at += len(parts[-1])
+        return b"".join(parts)
+    except NotFound:
         return b""
-    end = next((line for line in starts if line["run"] == run + 1), None)
-    output = b""
-    for number in segment_numbers(layout.logs):
-        if number < begin["segment"] or (end is not None and number > end["segment"]):
-            continue
-        data = files.read_bytes(f"{layout.logs}/{segment_name(number)}") or b""
-        stop = end["offset"] if end is not None and number == end["segment"] else len(data)
-        output = (output + data[begin["offset"] if number == begin["segment"] else 0 : stop])[-_RUN_BYTES:]
-    return output
+    finally:
+        output.close()

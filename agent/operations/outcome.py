@@ -11,12 +11,13 @@ from typing import Optional
 
 from agent.errors import ArtifactFault, Busy, Conflict
 from agent.host import locks
-from agent.model import AGENT_PROJECT
+from agent.model import AGENT_PROJECT, Release
 from agent.operations import own
 from agent.operations.agent import Agent, remember
 from agent.operations.logs import run_output
 from agent.shim.handle import Handle
 from agent.shim.record import Outcome, Record, Want, write_want
+from agent.shim.rights import require
 from agent.store import releases
 
 #: Beyond the old run's grace period and the new one's proof.
@@ -31,9 +32,12 @@ def start(agent: Agent, project: str, version: str, fallback: Optional[str], by:
     another call superseded this one, Busy when the host did not get it done in time.
     """
     handle = agent.handle(project)
+    release = releases.read(handle.layout, version)
+    if release is not None:
+        _require(release, handle)
     before = handle.record()
-    want = handle.change_want(lambda last: Want(True, 0, version, fallback))
-    record = handle.wait(lambda record: _is_concluded(record, want), _patience(handle, before))
+    want = handle.change_want(lambda last: Want(True, 0, version, fallback, prepare=event != "restart"))
+    record = handle.wait(lambda record: _is_concluded(record, want), _patience(handle, before, version))
     outcome = record.outcome if record is not None else None
     if record is None:
         raise Busy(
@@ -53,6 +57,14 @@ def start(agent: Agent, project: str, version: str, fallback: Optional[str], by:
     return record
 
 
+def _require(release: Release, handle: Handle) -> None:
+    try:
+        require(release, handle.layout)
+    except ArtifactFault as error:
+        error.members.update({"project": release.project, "version": release.version})
+        raise
+
+
 def _is_concluded(record: Record, want: Want) -> bool:
     if record.generation != want.generation:
         return record.generation > want.generation
@@ -62,9 +74,18 @@ def _is_concluded(record: Record, want: Want) -> bool:
     return outcome.ready or record.settled or record.version == want.fallback and record.pid is not None
 
 
-def _patience(handle: Handle, before: Optional[Record]) -> float:
+def _patience(handle: Handle, before: Optional[Record], version: str) -> float:
+    """For how long a launch may be under way: both runs' grace periods, and all that the new release may take."""
     running = releases.read(handle.layout, before.version) if before and before.version else None
-    return _SLACK_SECONDS + 2 * (running.stop.grace_seconds if running else 0.0)
+    release = releases.read(handle.layout, version)
+    seconds = _SLACK_SECONDS + 2 * (running.stop.grace_seconds if running else 0.0)
+    if release is None:
+        return seconds
+    if release.readiness is not None:
+        seconds += release.readiness.timeout_seconds + release.stop.grace_seconds
+    if release.migrations is not None:
+        seconds += release.migrations.timeout_seconds
+    return seconds + sum(hook.timeout_seconds for hook in release.before_launch)
 
 
 def _explanation(handle: Handle) -> str:
@@ -99,13 +120,15 @@ def conclude(agent: Agent, handle: Handle) -> None:
 
 
 def _failure(handle: Handle, project: str, outcome: Outcome, fallback: Optional[str]) -> ArtifactFault:
-    tail = run_output(handle.layout, outcome.run).splitlines()[-_TAIL_LINES:]
+    output = run_output(handle.layout, outcome.run) if outcome.output is None else outcome.output.encode()
+    tail = output.splitlines()[-_TAIL_LINES:]
     running = {"version": fallback} if fallback else None
-    consequence = f"{fallback} runs again" if fallback else "nothing of it runs"
+    is_untouched = fallback is not None and outcome.run == 0
+    consequence = f"{fallback} runs {'on' if is_untouched else 'again'}" if fallback else "nothing of it runs"
     return ArtifactFault(
         f"{project} {outcome.version} {outcome.reason}; {consequence}.",
         "log_tail shows its last output; mend the artifact and launch it again. A program that is meant to end needs "
         '"restart": {"policy": "never"} in its anthill.json.',
-        project=project, version=outcome.version, step="ready", exit_cause=outcome.exit_cause,
-        log_tail=[line.decode(errors="replace") for line in tail], running=running,
+        project=project, version=outcome.version, step=outcome.step, exit_cause=outcome.exit_cause, readiness=outcome.readiness,
+        log_tail=[line.decode(errors="replace") for line in tail], running=running, steps=list(outcome.steps),
     )  # fmt: skip

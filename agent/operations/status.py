@@ -9,7 +9,7 @@ from agent.host import clock, procfs
 from agent.operations.agent import Agent
 from agent.shim import machine
 from agent.shim.handle import Handle
-from agent.shim.record import Record, Want, needs_shim
+from agent.shim.record import Record, Want, needs_shim, read_errand
 from agent.store import releases
 
 
@@ -42,6 +42,7 @@ def _status(handle: Handle) -> Dict[str, Any]:
         "next_start_at": record.next_start_at,
         "exit_cause": record.exits[-1]["exit_cause"] if record.exits else None,
         "exits": list(record.exits),
+        "readiness": read_errand(handle.layout, "probe", record.run).get("failure") if record.state == machine.RUNNING else None,
         "shim_pid": record.shim["pid"] if record.shim and handle.is_alive else None,
         "warnings": list(release.warnings) if release else [],
     }

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Optional
 
 from agent.host import clock, signals
-from agent.model import ExitCause, Release, cause_to_json
+from agent.model import ExitCause, FailedToStart, Release, cause_to_json
 from agent.shim import machine
 from agent.shim.capture import open_writer
 from agent.shim.environment import environment, marker
@@ -59,7 +59,7 @@ class AgentTurn(Turn):
             self.nursery.part(pid)
             if successor is not None and pid == successor.pid:
                 if not successor.is_retiring and self.want is not None and self.want.generation == successor.generation:
-                    self._reject(f"{cause_of(status)} before it had proved itself", cause_of(status))
+                    self._reject_successor(f"{cause_of(status)} before it had proved itself", cause_of(status))
                 self.journal.publish(successor=None)
             elif pid != self.record.pid:
                 self.nursery.reaped(pid, status)
@@ -76,7 +76,7 @@ class AgentTurn(Turn):
         return min((at for at in due if at > 0.0), default=0.0)
 
     def _is_empty(self) -> bool:
-        return True  # the agent is one process; this shim's other children are the projects' shims
+        return True  # what the agent forked ends with it; this shim's other children are the projects' shims
 
     def _has_proved(self) -> bool:
         agent = self.nursery.agent(self.record.pid)
@@ -140,7 +140,7 @@ class AgentTurn(Turn):
         run = self.record.run + 1
         release = self._read_release(version)
         if release is None:
-            self._reject(f"release {version} is not in the store", None)
+            self._reject_successor(f"release {version} is not in the store", None)
             return
         segment, offset = self.seen.position
         self.journal.note(run=run)
@@ -148,7 +148,7 @@ class AgentTurn(Turn):
         try:
             spawned = self._fork(release, proving=True)
         except OSError as error:
-            self._reject(f"fork: {error.strerror}", None)
+            self._reject_successor(f"fork: {error.strerror}", None)
             return
         successor = Successor(spawned.pid, spawned.start_time, version, self.want.generation, run, time.monotonic())
         self.journal.publish(successor=successor, explanation=f"running; {version} proves itself beside it")
@@ -156,7 +156,7 @@ class AgentTurn(Turn):
         if failure is not None:
             os.waitpid(spawned.pid, 0)
             self.nursery.part(spawned.pid)
-            self._reject(str(failure), failure)
+            self._reject_successor(str(failure), failure)
             self.journal.publish(successor=None)
 
     def _judge(self, successor: Successor) -> None:
@@ -164,7 +164,7 @@ class AgentTurn(Turn):
         if agent is None or not agent.is_ready:
             if now - successor.clock > START_SECONDS:
                 self._turn_away(successor, f"was not ready within {START_SECONDS:g} s")
-        elif now - agent.heard_clock > PROOF_SECONDS / 2:
+        elif agent.silent_seconds > PROOF_SECONDS / 2:
             self._turn_away(successor, "stopped answering before it had proved itself")
         elif agent.proved_from is None:
             agent.proved_from = now
@@ -173,18 +173,12 @@ class AgentTurn(Turn):
 
     def _turn_away(self, successor: Successor, reason: str) -> None:
         signals.send(successor.pid, successor.start_time, signal.SIGKILL)
-        self._reject(reason, None)
+        self._reject_successor(reason, None)
         self.journal.publish(successor=replace(successor, is_retiring=True, clock=time.monotonic()))
 
-    def _reject(self, reason: str, cause: Optional[ExitCause]) -> None:
-        """The wanted release has failed; the one at work goes on."""
-        assert self.want is not None
-        version = str(self.want.version)
+    def _reject_successor(self, reason: str, cause: Optional[ExitCause]) -> None:
         exit_cause = cause_to_json(cause) if cause is not None else None
-        outcome = Outcome(self.want.generation, version, False, self.record.run, reason, exit_cause)
-        self.journal.event("rejected", version=version, reason=reason)
-        explanation = f"running; {version} was rejected: {reason}"
-        self.journal.publish(generation=self.want.generation, outcome=outcome, explanation=explanation)
+        self._reject(reason, "start" if isinstance(cause, FailedToStart) else "ready", exit_cause=exit_cause, run=self.record.run)
 
     def _hand_over(self, successor: Successor) -> None:
         """From now on the successor is the agent, and the old one finishes what it has begun."""
@@ -228,7 +222,7 @@ class AgentTurn(Turn):
 
     def _end_if_hung(self) -> None:
         agent = self.nursery.agent(self.record.pid)
-        if agent is None or not agent.is_ready or time.monotonic() - agent.heard_clock <= HUNG_SECONDS or self.record.hung:
+        if agent is None or not agent.is_ready or agent.silent_seconds <= HUNG_SECONDS or self.record.hung:
             return
         self.journal.event("hung", silent_seconds=HUNG_SECONDS)
         self.journal.publish(hung=True, explanation=f"no sign of life for {HUNG_SECONDS:g} s: SIGKILL")

@@ -14,6 +14,8 @@ import sys
 from typing import Tuple
 
 from agent.host import files
+from agent.model import MIN_SEGMENT_BYTES
+from agent.shim.times import Times
 from agent.store.layout import ProjectLayout
 from agent.store.segments import segment_name, segment_numbers
 
@@ -38,6 +40,7 @@ class Capture:
         self.reader = os.open(layout.fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)  # read-write: it never ends
         self._readable = select.poll()
         self._readable.register(self.reader, select.POLLIN)
+        self._times = Times(layout.logs)
         self._segment = self._open_segment(number)
         self._offset = os.lseek(self._segment, 0, os.SEEK_END)
 
@@ -51,10 +54,14 @@ class Capture:
 
         A disk that refuses costs the bytes, counted in `lost_bytes`, and never blocks the project.
         """
+        return self._pump_at_most(_CHUNK_BYTES)
+
+    def _pump_at_most(self, limit: int) -> bool:
         try:
             if self._offset >= self.segment_bytes:
                 self._rotate()
-            moved = self._move(min(_CHUNK_BYTES, self.segment_bytes - self._offset))
+            self._times.note(self._number, self._offset)
+            moved = self._move(min(limit, self.segment_bytes - self._offset))
         except BlockingIOError:
             return False
         except OSError:
@@ -67,6 +74,17 @@ class Capture:
         for _ in range(_DRAIN_PUMPS):
             if not self._readable.poll(0) or not self.pump():
                 return
+
+    def pump_until(self, fd: int) -> None:
+        """Move output until `fd` is readable, or at its end; only what fits under the smallest cap there may be.
+
+        Meanwhile a turn may be starting a release with another cap than the one known here.
+        """
+        both = select.poll()
+        for either in (self.reader, fd):
+            both.register(either, select.POLLIN)
+        while self._offset < MIN_SEGMENT_BYTES and all(ready != fd for ready, _ in both.poll()):
+            self._pump_at_most(MIN_SEGMENT_BYTES - self._offset)
 
     def _move(self, limit: int) -> int:
         if sys.version_info >= (3, 10):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import pwd
 from typing import Dict
 
+from agent.host import users
 from agent.model import Release
 from agent.store.layout import ProjectLayout
 
@@ -14,17 +14,13 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def environment(release: Release, layout: ProjectLayout) -> Dict[str, str]:
     """PATH HOME LANG TZ USER, then what the artifact adds, then the contract's own names."""
-    try:
-        user = pwd.getpwuid(os.geteuid())
-        home, name = user.pw_dir, user.pw_name
-    except KeyError:  # a uid without an entry, as containers have
-        home, name = "/", str(os.geteuid())
+    user = (users.find(release.user) if release.user is not None else None) or users.own()
     return {
         "PATH": PATH,
-        "HOME": home,
+        "HOME": user.home,
         "LANG": "C.UTF-8",
         "TZ": _time_zone(),
-        "USER": name,
+        "USER": user.name,
         **release.env,
         "PROJECT": release.project,
         "VERSION": release.version,

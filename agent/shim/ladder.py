@@ -41,6 +41,13 @@ def pursue(tree: Tree, stop: Stop, now: float) -> Tuple[Stop, List[Dict[str, Any
     return stop, [entry for entry in stop.killed if entry["pid"] in pids]
 
 
+def end(tree: Tree) -> Tuple[Dict[str, Any], ...]:
+    """SIGKILL all that is there, at once."""
+    killed = _listed((), tree.members(), signals.SIGKILL)
+    tree.end_now()
+    return killed
+
+
 def due(stop: Stop, now: float) -> float:
     """When `pursue` has something to do next (monotonic clock)."""
     return max(now + ROUND_SECONDS, stop.deadline)

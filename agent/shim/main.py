@@ -61,7 +61,7 @@ def run_project(store: StoreLayout, project: str, number: int) -> NoReturn:
         prctl.set_subreaper()
         prctl.set_title(b"ant-host-agent shim " + project.encode())
         capture = Capture(layout, number, _CAP.segment_bytes, _CAP.segments)
-        reside(capture, wake, in_a_fork(lambda seen: _take_turn(layout, seen)))
+        reside(capture, wake, in_a_fork(lambda seen: _take_turn(layout, seen), capture))
         os._exit(EXIT_OK)
     finally:
         os._exit(EXIT_AGENT_FAULT)

@@ -8,6 +8,7 @@ Both ends notice the other's death as an end of file.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -34,6 +35,13 @@ class Conversation:
         self.is_ready = is_ready
         self.heard_clock = time.monotonic()
         self.proved_from: Optional[float] = None
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since its last sign of life; 0 while one lies unread, for then it is we who are late."""
+        unread = select.poll()
+        unread.register(self.socket, select.POLLIN)
+        return 0.0 if unread.poll(0) else time.monotonic() - self.heard_clock
 
 
 class Nursery:
@@ -105,7 +113,9 @@ class Nursery:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             os.execv(command[0], [*command, *(f"{name}={fd}" for name, fd in kept.items())])
-        finally:
+        finally:  # it failed, and no project may get these
+            for fd in kept.values():
+                os.set_inheritable(fd, False)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def serve(self, fd: int) -> None:

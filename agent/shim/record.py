@@ -9,7 +9,7 @@ that a newer version added are left out.
 from __future__ import annotations
 
 import signal
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Dict, Optional, Tuple
 
 from agent.host import files
@@ -27,7 +27,7 @@ class Want:
     """The desired state. Each change has a new generation; `version` is the release to run.
 
     A launch that fails goes back to `fallback`. `grace_seconds`, with up=False, overrides the
-    release's own grace period for this one kill.
+    release's own grace period for this one kill. `prepare`: its hooks and migrations come before the switch.
     """
 
     up: bool
@@ -35,11 +35,16 @@ class Want:
     version: Optional[str] = None
     fallback: Optional[str] = None
     grace_seconds: Optional[float] = None
+    prepare: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the launch of one generation ended, and in which run: ready, or not and why."""
+    """How the launch of one generation ended, and in which run: ready, or not and why, and in which step.
+
+    `readiness` is the last check that failed, `output` the last output of a hook that did; `steps` are `{"name", "seconds"}` of
+    what the shim did.
+    """
 
     generation: int
     version: str
@@ -47,6 +52,23 @@ class Outcome:
     run: int = 0
     reason: str = ""
     exit_cause: Optional[Dict[str, Any]] = None
+    step: str = "ready"
+    readiness: Optional[Dict[str, Any]] = None
+    steps: Tuple[Dict[str, Any], ...] = ()
+    output: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A helper process that prepares generation `about`, or probes run `about`; begun by the shim `parent` at `clock`."""
+
+    pid: int
+    start_time: int
+    kind: str
+    about: int
+    parent: int
+    boot_id: str
+    clock: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +100,8 @@ class Record:
     `settled`: there is nothing left to do for this generation, so no shim is needed. `pid` and
     `start_time` (clock ticks since boot) name the child while there is one; `ended` is its exit cause
     once it is gone, while others of its tree are not. These, `stop` and what ends in `_clock` (monotonic
-    clock, seconds) mean something only under the same `boot_id`. Times in `…_at` are RFC 3339 text.
+    clock, seconds) mean something only under the same `boot_id`. `prepared` is the last generation whose preparation succeeded,
+    with its `steps`. Times in `…_at` are RFC 3339 text.
     """
 
     project: str
@@ -111,6 +134,9 @@ class Record:
     successor: Optional[Successor] = None
     probation_clock: float = 0.0
     hung: bool = False
+    errand: Optional[Errand] = None
+    prepared: int = 0
+    steps: Tuple[Dict[str, Any], ...] = ()
 
 
 def read_want(layout: ProjectLayout) -> Optional[Want]:
@@ -122,7 +148,7 @@ def read_want(layout: ProjectLayout) -> Optional[Want]:
         raise ValueError(f"{layout.want} has no want of 'up' or 'down' with a generation")
     return Want(
         document["want"] == "up", document["generation"], document.get("release"),
-        document.get("fallback"), document.get("grace_seconds"),
+        document.get("fallback"), document.get("grace_seconds"), document.get("prepare", False),
     )  # fmt: skip
 
 
@@ -137,6 +163,7 @@ def write_want(layout: ProjectLayout, want: Want) -> None:
             "release": want.version,
             "fallback": want.fallback,
             "grace_seconds": want.grace_seconds,
+            "prepare": want.prepare,
         },
     )
 
@@ -149,12 +176,16 @@ def read_record(layout: ProjectLayout) -> Optional[Record]:
             return None
         known = {field.name: document[field.name] for field in fields(Record) if field.name in document}
         outcome = known.get("outcome")
+        if outcome is not None:
+            outcome = {**outcome, "steps": tuple(outcome.get("steps", ()))}
         known["outcome"] = Outcome(**_known(Outcome, outcome)) if outcome is not None else None
+        errand = known.get("errand")
+        known["errand"] = Errand(**_known(Errand, errand)) if errand is not None else None
         stop = known.get("stop")
         known["stop"] = Stop(**{**_known(Stop, stop), "killed": tuple(stop.get("killed", ()))}) if stop is not None else None
         successor = known.get("successor")
         known["successor"] = Successor(**_known(Successor, successor)) if successor is not None else None
-        for name in ("exits", "killed", "survivors"):
+        for name in ("exits", "killed", "survivors", "steps"):
             known[name] = tuple(known.get(name, ()))
         return Record(**known)
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -163,7 +194,23 @@ def read_record(layout: ProjectLayout) -> Optional[Record]:
 
 def write_record(layout: ProjectLayout, record: Record) -> None:
     """Publish the record: whole for every reader, and not synced, since no power cut leaves it true."""
-    files.write_json(layout.record, {"schema": SCHEMA, **asdict(record)}, durable=False)
+    # asdict() would copy every value, down to the strings, and each turn pays for the pages that this touches
+    members = {name: vars(value) if is_dataclass(value) else value for name, value in vars(record).items()}
+    files.write_json(layout.record, {"schema": SCHEMA, **members}, durable=False)
+
+
+def read_errand(layout: ProjectLayout, kind: str, about: int) -> Dict[str, Any]:
+    """What the project's last errand has found so far, if it was this one."""
+    document = files.read_json(layout.errand)
+    if document is None or (document.get("kind"), document.get("about")) != (kind, about):
+        return {}
+    result: Dict[str, Any] = document["result"]
+    return result
+
+
+def write_errand(layout: ProjectLayout, kind: str, about: int, result: Dict[str, Any]) -> None:
+    """What an errand has found so far."""
+    files.write_json(layout.errand, {"schema": SCHEMA, "kind": kind, "about": about, "result": result}, durable=False)
 
 
 def needs_shim(want: Optional[Want], record: Optional[Record]) -> bool:

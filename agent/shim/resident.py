@@ -89,7 +89,8 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
             about_output = (capture.reader, capture.position, capture.lost_bytes)
             taken = turn(Seen(os.getpid(), arriving, bool(_noted), ended, childless, *about_output, pidfd))
             if taken is not None:
-                arriving, ended, capture.lost_bytes = False, [], 0
+                arriving, ended = False, []
+                capture.lost_bytes -= about_output[2]
                 capture.segment_bytes, capture.segments = taken.segment_bytes, taken.segments
             answer = taken or answer._replace(due=time.monotonic() + _RETRY_SECONDS)
             if answer.done:
@@ -145,18 +146,21 @@ def _watch(pidfd: int, pid: int) -> int:
         return -1
 
 
-def in_a_fork(turn: Turn) -> Turn:
-    """The same turn, taken in a child process that ends with it."""
+def in_a_fork(turn: Turn, capture: Capture) -> Turn:
+    """The same turn, taken in a child process that ends with it, while the output flows on."""
 
     def take(seen: Seen) -> Optional[Answer]:
-        data = ask_a_fork(lambda: _ANSWER.pack(*(turn(seen) or ())))
+        data = ask_a_fork(lambda: _ANSWER.pack(*(turn(seen) or ())), capture)
         return Answer._make(_ANSWER.unpack(data)) if data else None
 
     return take
 
 
-def ask_a_fork(question: Callable[[], bytes]) -> bytes:
-    """The few bytes that `question` gives, called in a child process; none when that failed or could not be forked."""
+def ask_a_fork(question: Callable[[], bytes], capture: Capture) -> bytes:
+    """The few bytes that `question` gives, called in a child process; none when that failed or could not be forked.
+
+    Until they come the output is moved on: a turn may wait for the kernel (10 ms for a control group) or for a slow disk.
+    """
     reader, writer = os.pipe()
     try:
         pid = os.fork()
@@ -168,8 +172,10 @@ def ask_a_fork(question: Callable[[], bytes]) -> bytes:
         finally:
             os._exit(0)
     os.close(writer)
-    data = os.read(reader, 512) if pid > 0 else b""
-    os.close(reader)
+    data = b""
     if pid > 0:
+        capture.pump_until(reader)
+        data = os.read(reader, 512)
         os.waitpid(pid, 0)
+    os.close(reader)
     return data

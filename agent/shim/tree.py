@@ -17,6 +17,7 @@ from agent.host import cgroups, procfs, signals
 from agent.host.procfs import Process
 from agent.host.sockets import FIRST_FD, listen_environment
 from agent.model import ExitCause, Exited, FailedToStart, Signaled
+from agent.shim.rights import UNCHANGED, Rights
 
 #: Descriptors of ours in a forked child live from here on, so that 3, 4, … are free for the project's sockets.
 _HIGH_FD = 200
@@ -46,9 +47,9 @@ class Spawned:
 
 def spawn(
     command: Sequence[str], directory: str, environ: Mapping[str, str], output: int,
-    sockets: Mapping[str, int],
+    sockets: Mapping[str, int], rights: Rights = UNCHANGED,
 ) -> Spawned:  # fmt: skip
-    """Fork a child in its own session with descriptors 0, 1, 2 and its sockets only. OSError if fork fails."""
+    """Fork a child in its own session with descriptors 0, 1, 2 and its sockets only, and these rights. OSError if fork fails."""
     gate_reader, gate = os.pipe()
     verdict, verdict_writer = os.pipe()
     try:
@@ -59,7 +60,7 @@ def spawn(
         raise
     if pid == 0:
         os.close(gate)  # or the end of the shim would not end our wait for it
-        _become(command, directory, environ, output, sockets, gate_reader, verdict_writer)
+        _become(command, directory, environ, output, sockets, rights, gate_reader, verdict_writer)
     os.close(gate_reader)
     os.close(verdict_writer)
     # the gate keeps it alive, so it has a start time
@@ -68,7 +69,7 @@ def spawn(
 
 def _become(
     command: Sequence[str], directory: str, environ: Mapping[str, str], output: int,
-    sockets: Mapping[str, int], gate: int, verdict: int,
+    sockets: Mapping[str, int], rights: Rights, gate: int, verdict: int,
 ) -> NoReturn:  # fmt: skip
     try:
         verdict = fcntl.fcntl(verdict, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD)
@@ -78,6 +79,7 @@ def _become(
         held = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in sockets.values()]
         if not os.read(gate, 1):
             os._exit(0)  # the shim died before it could record us
+        rights.take()
         os.chdir(directory)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(output, 1)
@@ -122,17 +124,19 @@ class Tree:
 
     Everything below `root` is the project's, and `resident`, the shim itself, never is. After an adoption the tree is
     `scattered`: what was orphaned while no shim lived hangs elsewhere, and is found by control
-    group, or by the marker in its environment.
+    group, or by the marker in its environment. What hangs below `spared` is no part of it.
     """
 
     def __init__(
-        self, root: Optional[int], resident: int, marker: bytes, cgroup: Optional[str], scattered: bool
+        self, root: Optional[int], resident: int, marker: bytes, cgroup: Optional[str], scattered: bool,
+        spared: Sequence[Optional[int]] = (),
     ) -> None:  # fmt: skip
         self._roots = () if root is None else (root,)
         self._ours = (resident, os.getpid())
         self._marker = marker
         self._cgroup = cgroup
         self._scattered = scattered
+        self._spared = [pid for pid in spared if pid is not None]
 
     def members(self) -> List[Process]:
         """The live processes, parents first."""
@@ -146,7 +150,8 @@ class Tree:
         found = {pid: by_pid[pid] for pid in sorted(own)}
         for process in procfs.descendants([*self._roots, *own], alive):
             found[process.pid] = process
-        return [process for process in found.values() if process.pid not in self._ours]
+        others = {*self._ours, *self._spared, *(process.pid for process in procfs.descendants(self._spared, alive))}
+        return [process for process in found.values() if process.pid not in others]
 
     def end_now(self) -> List[Process]:
         """Freeze, then SIGKILL everything: nobody forks behind our back. What was alive before is returned."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from agent.model import ExitCause, RestartPolicy, cause_to_json
+from agent.model import ExitCause, FailedToStart, NotReady, RestartPolicy, cause_to_json
 from agent.shim import machine, restarts
 from agent.shim.record import Outcome, Record, Want
 
@@ -37,6 +37,13 @@ def is_proving(want: Optional[Want], record: Record) -> bool:
     return not is_superseded(want, record) and (outcome is None or outcome.generation != record.generation)
 
 
+def must_prepare(want: Optional[Want], record: Record) -> bool:
+    """Whether the wanted release's hooks and migrations, if it has any, come before anything changes."""
+    if want is None or not want.up or not want.prepare or record.prepared == want.generation:
+        return False
+    return is_superseded(want, record)
+
+
 def version_to_run(want: Want, record: Record) -> str:
     """The wanted release, or the fallback once that one has failed."""
     outcome = record.outcome
@@ -49,7 +56,8 @@ def version_to_run(want: Want, record: Record) -> str:
 def outcome_of(record: Record, ready: bool, reason: str = "", cause: Optional[ExitCause] = None) -> Outcome:
     """The outcome that the run on record gives its generation."""
     exit_cause = cause_to_json(cause) if cause is not None else None
-    return Outcome(record.generation, str(record.version), ready, record.run, reason, exit_cause)
+    step = "start" if isinstance(cause, FailedToStart) else "ready"
+    return Outcome(record.generation, str(record.version), ready, record.run, reason, exit_cause, step, steps=record.steps)
 
 
 def verdict(
@@ -65,6 +73,8 @@ def verdict(
             outcome = outcome_of(record, True, decision.reason, cause)
             return Verdict(machine.FINISH, decision.reason, settled=True, outcome=outcome)
         reason = f"{cause} after {ran_seconds:.2f} s, before it was ready"
+        if isinstance(cause, (FailedToStart, NotReady)):
+            reason = str(cause)
         outcome = outcome_of(record, False, reason, cause)
         return Verdict(machine.GIVE_UP, reason, settled=want.fallback is None, outcome=outcome)
     if decision.action == restarts.RESTART:

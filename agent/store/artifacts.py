@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import stat
-from typing import BinaryIO, Optional
+from typing import BinaryIO, Callable, Optional
 
 from agent import manifest
 from agent.errors import ArtifactFault, StorageFull
@@ -52,29 +52,36 @@ def identify(path: str) -> Kind:
     return Kind.TAR
 
 
-def unpack(path: str, directory: str, project: str) -> None:
-    """Turn the artifact at `path` into the content of `directory`, which is new and empty.
+def extract(path: str, directory: str) -> Kind:
+    """Unpack the archive at `path` into `directory`, which is new and empty, without its only top folder; its kind.
 
-    An archive is unpacked (without its only top folder); a zipapp becomes `<project>.pyz` and an
-    executable `<project>`, both whole. ArtifactFault or StorageFull for what is refused: part of it
-    may then be in the directory, which the caller removes. Nothing is fsynced: the caller does one
-    syncfs(2) for all.
+    A zipapp is only read through, and of an executable nothing is done: `unpack` takes both whole. ArtifactFault or
+    StorageFull for what is refused: part of it may then be in the directory, which the caller removes.
     """
     kind = identify(path)
+    with open(path, "rb") as file:
+        if kind is Kind.TAR:
+            tarball.extract(file, directory)
+        elif kind is Kind.ZIP:
+            zipball.extract(file, directory)
+        elif kind is Kind.ZIPAPP:
+            zipball.check_zipapp(file)
+    return kind
+
+
+def unpack(path: str, directory: str, project: str, extract: Callable[[str, str], Kind] = extract) -> None:
+    """Turn the artifact at `path` into the content of `directory`, which is new and empty.
+
+    An archive is unpacked by `extract`; a zipapp becomes `<project>.pyz` and an executable `<project>`, both whole.
+    Nothing is fsynced: the caller does one syncfs(2) for all.
+    """
     try:
-        with open(path, "rb") as file:
-            if kind is Kind.TAR:
-                tarball.extract(file, directory)
-            elif kind is Kind.ZIP:
-                zipball.extract(file, directory)
-            elif kind is Kind.ZIPAPP:
-                zipball.check_zipapp(file)
-                _take_whole(path, f"{directory}/{project}.pyz")
-            else:
-                _take_whole(path, f"{directory}/{project}")
+        kind = extract(path, directory)
+        if kind in (Kind.ZIPAPP, Kind.EXECUTABLE):
+            _take_whole(path, f"{directory}/{project}{'.pyz' if kind is Kind.ZIPAPP else ''}")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"The disk is full: {error.strerror}.") from error
+            raise StorageFull(f"The disk is full: {error.strerror}.", "Purge projects that are not needed.") from error
         raise
 
 

@@ -23,6 +23,13 @@ _OUTPUT_BYTES = 1 << 18
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
 
 
+# Now, since whoever unpacks is confined by then, and can't import any more.
+try:
+    _zstd_module: Any = importlib.import_module("compression.zstd")
+except ImportError:
+    _zstd_module = None
+
+
 def compression(head: bytes) -> Optional[str]:
     """What a file that begins with `head` is compressed with: gzip, bzip2, xz, zstd, or None."""
     return next((name for magic, name in _MAGIC if head.startswith(magic)), None)
@@ -51,14 +58,12 @@ class _Gzip:
 
 
 def _zstd() -> Any:
-    try:
-        module = importlib.import_module("compression.zstd")
-    except ImportError:
+    if _zstd_module is None:
         raise ArtifactFault(
             "The artifact is compressed with zstd, and this host's Python has no zstd (it needs 3.14).",
             "Compress with gzip or xz instead: 'tar -czf' or 'tar -cJf'.",
-        ) from None
-    return module.ZstdDecompressor()
+        )
+    return _zstd_module.ZstdDecompressor()
 
 
 def _decompressor(name: str, limits: Limits) -> Any:

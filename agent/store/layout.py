@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 
@@ -11,6 +12,10 @@ class ProjectLayout:
 
     root: str
     project: str
+
+    @property
+    def store(self) -> StoreLayout:
+        return StoreLayout(os.path.dirname(os.path.dirname(self.root)))
 
     @property
     def releases(self) -> str:
@@ -69,6 +74,11 @@ class ProjectLayout:
         return self.root + "/orphan-exits.jsonl"
 
     @property
+    def errand(self) -> str:
+        """What the shim's helper process for a preparation or a readiness has found so far."""
+        return self.root + "/errand.json"
+
+    @property
     def history(self) -> str:
         return self.root + "/history.jsonl"
 
@@ -90,6 +100,21 @@ class StoreLayout:
     @property
     def token(self) -> str:
         return self.root + "/token"
+
+    @property
+    def keys(self) -> str:
+        """The digests of all keys but the admin's."""
+        return self.root + "/tokens.json"
+
+    @property
+    def audit(self) -> str:
+        """One line for every call that changes something, and for those who tried without a key."""
+        return self.root + "/audit.jsonl"
+
+    @property
+    def allowed_signers(self) -> str:
+        """Whose signatures count: ssh-keygen(1), ALLOWED SIGNERS."""
+        return self.root + "/allowed_signers"
 
     @property
     def config(self) -> str:

@@ -1,207 +1,169 @@
-"""The read side of logs: a project's logs, record and history as one tar that exists nowhere.
+"""Which files a project's log tar holds, as one snapshot that can be taken again.
 
-`LogTar` computes the headers and reads the contents from open descriptors, so a download costs
-no disk, no copy and constant memory, and its length is known beforehand. Every member is opened
-through directory descriptors without following a link (openat(2), O_NOFOLLOW) and must be a
+Every member is opened through directory descriptors without following a link (openat(2), O_NOFOLLOW) and must be a
 regular file with one name: a project must not get the agent to read another file for it.
+
+An agent remembers no download, so the name of a snapshot says all that it takes to make the same tar again: how long the
+files were that only grow, and a digest that tells whether everything else is as it was.
 """
 
 from __future__ import annotations
 
-import errno
 import fnmatch
+import hashlib
 import json
 import os
 import re
-import stat
-import time
-from bisect import bisect_right
-from typing import List, Optional, Sequence, Set, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Union
 
 from agent.errors import MalformedRequest
 from agent.host.files import read_json
 from agent.model import parse_version
 from agent.store.layout import ProjectLayout
-
-#: (name, content) or (name, descriptor, size in bytes); a LogTar owns its descriptors.
-Member = Union[Tuple[str, bytes], Tuple[str, int, int]]
+from agent.store.logtar import LogTar, Member
+from agent.store.output import open_directory, open_plain, open_segments
+from agent.store.segments import segment_name
 
 INCLUDED_BYTES = 64 * 1024 * 1024
 INCLUDED_FILES = 200
 
-_BLOCK = 512
-_SEGMENT = re.compile(r"output-(\d+)\.log")
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Files that only grow, besides the last segment; each becomes the one before it when it is full.
+_GROWING = ("logs/events.jsonl", "logs/times.jsonl", "history.jsonl")
+_CRASH = re.compile(r"run-\d+\.json")
+_RECORD_BYTES = 1 << 20
+_ETAG = re.compile(r"([0-9a-f]+)\.([0-9a-f]+)\.([0-9a-f]+)\.([0-9a-f]+)\.([0-9a-f]+)\.([0-9a-f]+)-[0-9a-f]{32}")
+
+_README = """\
+Everything that this host knows of project {project}.
+
+{project}/logs/output-*.log   what it printed, oldest first; joined they are its output, byte for byte
+{project}/logs/times.jsonl    when: [time, segment, offset] of the next byte then, one line a second of output
+{project}/logs/events.jsonl   its shim's events: starts (with run and position), ends with their cause, gaps with bytes lost
+{project}/crashes/run-*.json  for each of the last abnormal ends: cause, last lines, peak of memory, names in its environment
+{project}/record.json         what its shim knew last: state, why, what happens next
+{project}/history.jsonl       launches, kills, rollbacks and ends of runs, and who asked for them
+{project}/manifest.json       what the running release asked for
+{project}/included/           files of the release that logs.include names; left-out.txt lists what was too much
+"""
 
 
-class LogTar:
-    """A read-only, seekable view of a tar (ustar with GNU long names) over its members.
-
-    Sizes are fixed when it is made: what a file gains later is left out, what it loses reads as
-    zeros. `read` raises OSError where a member can't be read.
-    """
-
-    def __init__(self, members: Sequence[Member]) -> None:
-        self._starts: List[int] = []
-        self._parts: List[Tuple[int, Union[bytes, int]]] = []
-        self._descriptors: List[int] = []
-        self.size_bytes = 0
-        self._position = 0
-        for member in members:
-            self._add(member)
-        self._append(2 * _BLOCK, bytes(2 * _BLOCK))
-
-    def _add(self, member: Member) -> None:
-        if len(member) == 2:
-            name, content = member
-            self._append_file(name, content, len(content), int(time.time()))
-        else:
-            name, fd, size = member
-            self._descriptors.append(fd)
-            self._append_file(name, fd, size, int(os.fstat(fd).st_mtime))
-
-    def _append_file(self, name: str, content: Union[bytes, int], size: int, modified: int) -> None:
-        head = header(name, size, modified)
-        self._append(len(head), head)
-        if size:
-            self._append(size, content)
-        if size % _BLOCK:
-            self._append(-size % _BLOCK, bytes(-size % _BLOCK))
-
-    def _append(self, size: int, content: Union[bytes, int]) -> None:
-        self._starts.append(self.size_bytes)
-        self._parts.append((size, content))
-        self.size_bytes += size
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As io.IOBase.seek."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size_bytes}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        """The next `size` bytes, fewer only at the end."""
-        left = max(0, self.size_bytes - self._position)
-        left = left if size < 0 else min(size, left)
-        pieces = []
-        while left:
-            piece = self._piece(left)
-            pieces.append(piece)
-            self._position += len(piece)
-            left -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _piece(self, limit: int) -> bytes:
-        index = bisect_right(self._starts, self._position) - 1
-        offset = self._position - self._starts[index]
-        size, content = self._parts[index]
-        count = min(limit, size - offset)
-        if isinstance(content, bytes):
-            return content[offset : offset + count]
-        return os.pread(content, count, offset) or bytes(count)
-
-    def close(self) -> None:
-        """Close every descriptor; a second call does nothing."""
-        descriptors, self._descriptors = self._descriptors, []
-        for fd in descriptors:
-            os.close(fd)
-
-
-def header(name: str, size: int, modified: int) -> bytes:
-    """The tar header of a regular file (tar(5)): ustar, with GNU's 'L' record for a name over 100 bytes and base 256
-    for a size over 8 GiB."""
-    encoded = name.encode("utf-8", "surrogateescape")
-    head = b""
-    if len(encoded) > 100:
-        long_name = encoded + b"\0"
-        head = _header(b"././@LongLink", len(long_name), 0, b"L") + long_name + bytes(-len(long_name) % _BLOCK)
-    return head + _header(encoded[:100], size, modified, b"0")
-
-
-def _header(name: bytes, size: int, modified: int, kind: bytes) -> bytes:
-    octal = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
-    fields = [
-        name.ljust(100, b"\0"),
-        b"0000644\0",
-        b"0000000\0",
-        b"0000000\0",
-        octal,
-        b"%011o\0" % max(0, modified),
-        b" " * 8,
-        kind,
-        bytes(100),
-        b"ustar  \0",
-    ]
-    block = b"".join(fields).ljust(_BLOCK, b"\0")
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
-
-
-def open_project_logs(layout: ProjectLayout, include: Sequence[str] = ()) -> LogTar:
-    """The project's logs oldest first, its record, history and manifest, and the release's files that match `include`.
+def open_project_logs(layout: ProjectLayout, include: Sequence[str] = (), etag: str = "") -> LogTar:
+    """Everything there is to understand the project, as one tar; what is there now, or the snapshot `etag` if it can be had.
 
     Raises OSError where the store can't be read; a project without logs gives a valid tar. Of
     `include` at most INCLUDED_FILES files and INCLUDED_BYTES bytes are taken; a member
     `<project>/left-out.txt` names the rest.
     """
-    collection = _Collection(layout.project)
+    again = _ETAG.fullmatch(etag)
+    if again is not None:
+        at, last, *sizes = (int(number, 16) for number in again.groups())
+        tar = _open(layout, include, _Snapshot(at, last, dict(zip(("logs/" + segment_name(last), *_GROWING), sizes))))
+        if tar.etag == etag:
+            return tar
+        tar.close()
+    return _open(layout, include, _Snapshot())
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """What tells one from a later one: when (seconds, epoch), its last segment, and how long the files were that grow."""
+
+    at: Optional[int] = None
+    last: Optional[int] = None
+    sizes: Dict[str, int] = field(default_factory=dict)
+
+
+def _open(layout: ProjectLayout, include: Sequence[str], snapshot: _Snapshot) -> LogTar:
+    collection = _Collection(layout.project, snapshot)
     try:
         root = collection.open_directory(None, layout.root)
         if root is not None:
+            collection.add_bytes("README.txt", _README.format(project=layout.project).encode())
             _collect_logs(collection, root)
-            for name in ("record.json", "history.1.jsonl", "history.jsonl"):
+            for name in ("history.1.jsonl", "history.jsonl"):
                 collection.add(root, name, name)
+            _collect_record(collection, root)
             _collect_release(collection, root, layout, include)
-        tar = LogTar(collection.members)
+        return collection.to_tar()
     except BaseException:
         collection.close_members()
         raise
     finally:
         collection.close_directories()
-    return tar
+
+
+class _Found(NamedTuple):
+    """One member being collected. `identity` tells whether it is the same again; without `modified` it is one that grows."""
+
+    name: str
+    content: Union[bytes, int]
+    size: int
+    modified: Optional[int]
+    identity: str
 
 
 class _Collection:
     """The members being collected, and the directories that are open meanwhile."""
 
-    def __init__(self, project: str) -> None:
-        self.members: List[Member] = []
+    def __init__(self, project: str, snapshot: _Snapshot) -> None:
+        self._found: List[_Found] = []
         self._project = project
+        self._snapshot = snapshot
         self._directories: List[int] = []
+        self._last = 0
+        self._sizes: Dict[str, int] = {}
+        self._newest = 0
 
     def open_directory(self, parent: Optional[int], name: str) -> Optional[int]:
         """A descriptor of the directory, None when it is absent, a link or no directory."""
-        try:
-            fd = os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
-        except OSError as error:
-            _require_absent(error)
-            return None
-        self._directories.append(fd)
+        fd = open_directory(parent, name)
+        if fd is not None:
+            self._directories.append(fd)
         return fd
 
     def add(self, directory: int, name: str, member: str, limit_bytes: Optional[int] = None) -> Optional[int]:
         """Add the file as `<project>/<member>`; its size, or None when it is no plain file or over the limit."""
-        try:
-            fd = os.open(name, _OPEN, dir_fd=directory)
-        except OSError as error:
-            _require_absent(error)
+        fd = open_plain(directory, name)
+        if fd is None:
             return None
-        found = os.fstat(fd)
-        plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-        if not plain or (limit_bytes is not None and found.st_size > limit_bytes):
+        if limit_bytes is not None and os.fstat(fd).st_size > limit_bytes:
             os.close(fd)
             return None
-        self.members.append((f"{self._project}/{member}", fd, found.st_size))
-        return found.st_size
+        return self._add(fd, member, grows=member in _GROWING)
+
+    def add_segments(self, logs: int) -> None:
+        """The output. Every segment but the last is as it will stay."""
+        segments = open_segments(logs, self._snapshot.last)
+        self._last = segments[-1].number if segments else 0
+        for segment in segments:
+            self._add(segment.fd, "logs/" + segment_name(segment.number), grows=segment.number == self._last)
+
+    def _add(self, fd: int, member: str, grows: bool) -> int:
+        found = os.fstat(fd)
+        size, modified, identity = found.st_size, int(found.st_mtime), str(found.st_ino)
+        if grows:
+            self._newest = max(self._newest, modified)
+            self._sizes[member] = size = min(size, self._snapshot.sizes.get(member, size))
+        else:
+            identity += f" {found.st_mtime_ns}"
+        self._found.append(_Found(f"{self._project}/{member}", fd, size, None if grows else modified, identity))
+        return size
 
     def add_bytes(self, member: str, content: bytes) -> None:
-        self.members.append((f"{self._project}/{member}", content))
+        self._found.append(_Found(f"{self._project}/{member}", content, len(content), None, hashlib.sha256(content).hexdigest()))
+
+    def to_tar(self) -> LogTar:
+        """The tar of what was collected, with the name of its snapshot. What grows gets the time of the snapshot."""
+        at = self._newest if self._snapshot.at is None else self._snapshot.at
+        names = ("logs/" + segment_name(self._last), *_GROWING)
+        numbers = (at, self._last, *(self._sizes.get(name, 0) for name in names))
+        whole = repr([(name, size, modified, identity) for name, _, size, modified, identity in self._found])
+        digest = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        etag = ".".join(f"{number:x}" for number in numbers) + "-" + digest
+        members = [Member(name, content, size, at if modified is None else modified)
+                   for name, content, size, modified, _ in self._found]  # fmt: skip
+        return LogTar(members, etag)
 
     def close_directory(self, fd: int) -> None:
         self._directories.remove(fd)
@@ -212,25 +174,32 @@ class _Collection:
             os.close(self._directories.pop())
 
     def close_members(self) -> None:
-        for member in self.members:
-            if len(member) == 3:
-                os.close(member[1])
-
-
-def _require_absent(error: OSError) -> None:
-    """Raise what is wrong with the store; what is not there (any more), a link, a device or unreadable is left out."""
-    if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EACCES, errno.ENAMETOOLONG):
-        raise error
+        for found in self._found:
+            if isinstance(found.content, int):
+                os.close(found.content)
 
 
 def _collect_logs(collection: _Collection, root: int) -> None:
     logs = collection.open_directory(root, "logs")
     if logs is None:
         return
-    segments = [match for match in map(_SEGMENT.fullmatch, os.listdir(logs)) if match]
-    names = [match.group() for match in sorted(segments, key=lambda match: int(match.group(1)))]
-    for name in [*names, "events.1.jsonl", "events.jsonl"]:
+    collection.add_segments(logs)
+    for name in ("times.1.jsonl", "times.jsonl", "events.1.jsonl", "events.jsonl"):
         collection.add(logs, name, f"logs/{name}")
+    crashes = collection.open_directory(logs, "crashes")
+    for name in sorted(os.listdir(crashes)) if crashes is not None else ():
+        if crashes is not None and _CRASH.fullmatch(name):
+            collection.add(crashes, name, f"crashes/{name}")
+
+
+def _collect_record(collection: _Collection, root: int) -> None:
+    """Its bytes: it is replaced by a rename whenever something happens."""
+    fd = open_plain(root, "record.json")
+    if fd is not None:
+        try:
+            collection.add_bytes("record.json", os.read(fd, _RECORD_BYTES))
+        finally:
+            os.close(fd)
 
 
 def _collect_release(collection: _Collection, root: int, layout: ProjectLayout, include: Sequence[str]) -> None:

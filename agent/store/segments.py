@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import List
+from typing import Iterable, List
 
 from agent.host import files
 from agent.store.layout import ProjectLayout
 
 _PREFIX, _SUFFIX = "output-", ".log"
+
+#: `times.jsonl` holds lines of one length, so that a place in it is found by halving: [time, segment, offset].
+MARK_BYTES = 57
+#: At this size it becomes `times.1.jsonl`: two files, a day of output without a second's pause.
+TIMES_LIMIT_BYTES = 50_000 * MARK_BYTES
 
 
 def segment_name(number: int) -> str:
@@ -21,11 +26,31 @@ def segment_name(number: int) -> str:
 def segment_numbers(directory: str) -> List[int]:
     """The segments in a project's `logs/`, oldest first."""
     try:
-        names = os.listdir(directory)
+        return segment_numbers_of(os.listdir(directory))
     except FileNotFoundError:
         return []
+
+
+def segment_numbers_of(names: Iterable[str]) -> List[int]:
+    """The segments among the names of files, oldest first."""
     digits = (name[len(_PREFIX) : -len(_SUFFIX)] for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
     return sorted(int(number) for number in digits if number.isdigit())
+
+
+def times_path(logs: str) -> str:
+    """Where the marks of time are (shim/times.py)."""
+    return logs + "/times.jsonl"
+
+
+def older(path: str) -> str:
+    """The name that a full file of lines gets: `times.1.jsonl`."""
+    stem, extension = os.path.splitext(path)
+    return f"{stem}.1{extension}"
+
+
+def mark(at: str, segment: int, offset: int) -> bytes:
+    """One line of `times.jsonl`."""
+    return b'["%s",%10d,%16d]\n' % (at.encode(), segment, offset)
 
 
 def prepare(layout: ProjectLayout) -> int:

@@ -1,17 +1,14 @@
 """Who and what gets in, decided when a request's head is complete, before one byte of its body is stored.
 
-The order is: well-formed, key, route, content type, length, disk, slots. A refused request keeps
-no body, and one that waits for `100 Continue` gets the refusal instead.
+The order is: well-formed, Host and Origin, key, route, role and project, content type, length, disk, slots. A refused
+request keeps no body, and one that waits for `100 Continue` gets the refusal instead. Only ping asks for neither Host
+nor key: health checkers and load balancers call it under any name, and its answer is the same for everybody.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import re
-from typing import Any, Callable, Mapping, Optional, Sequence, Union
+from typing import Any, Mapping, Optional, Union
 
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver
@@ -21,14 +18,20 @@ from agent.errors import (
     LengthRequired,
     MalformedRequest,
     TooLarge,
+    TooManyAttempts,
     Unauthenticated,
     UnsupportedMediaType,
 )
+from agent.model import READ
 from agent.web import problems
+from agent.web.audit import Audit
 from agent.web.call import JSON_BYTES
+from agent.web.caller import Caller
 from agent.web.intake import read_raw_query
+from agent.web.keys import Keys
 from agent.web.lanes import Lane
 from agent.web.multipart_upload import OVERHEAD_BYTES, MultipartUpload, boundary_of
+from agent.web.origin import Origins
 from agent.web.routes import JSON, NONE, PING, Route, RouteTable
 from agent.web.spool import Body, Spool, Uploads
 
@@ -40,55 +43,31 @@ _JSON_TYPE, _FORM_TYPE, _MULTIPART_TYPE = "application/json", "application/x-www
 _CURL_RAW = "curl: use -X POST -T FILE, or add -H 'Content-Type: application/octet-stream' to --data-binary @FILE."
 
 
-class Keys:
-    """The keys that open this agent. `token_hashes` gives their SHA-256 digests and is asked every time."""
-
-    def __init__(self, token_hashes: Callable[[], Sequence[bytes]], required: bool = True) -> None:
-        self._token_hashes = token_hashes
-        self._required = required
-
-    def require(self, authorization: str) -> None:
-        """Unauthenticated unless the header (RFC 6750 Bearer, or RFC 7617 Basic with the key as password) holds a key.
-
-        Every entry is compared, in constant time, whether or not one before it matched.
-        """
-        if not self._required:
-            return
-        given = hashlib.sha256(_token(authorization)).digest()
-        known = False
-        for entry in self._token_hashes():
-            known |= hmac.compare_digest(given, entry)
-        if not known:
-            raise Unauthenticated()
-
-
-def _token(authorization: str) -> bytes:
-    scheme, _, credentials = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip(" ").encode("latin-1")
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(credentials.strip(" "), validate=True).partition(b":")[2]
-        except (binascii.Error, ValueError):
-            return b""
-    return b""
-
-
 class Gate:
     """Admission: what it needs to know about the agent to let a request in."""
 
-    def __init__(self, keys: Keys, table: RouteTable, uploads: Uploads, lanes: Mapping[str, Lane]) -> None:
+    def __init__(
+        self, keys: Keys, origins: Origins, table: RouteTable, uploads: Uploads, lanes: Mapping[str, Lane], audit: Audit
+    ) -> None:  # fmt: skip
         self._keys = keys
+        self._origins = origins
         self._table = table
         self._uploads = uploads
         self._lanes = lanes
+        self._audit = audit
 
     def admit(self, request: AdmissionParser) -> Buffer:
         """Where the request's body goes; raises the AgentError that refuses it."""
         path = _decoded(request.path)
         if path != PING:
-            self._keys.require(request.headers.get("AUTHORIZATION", ""))
-        route = self._table.match(request.command, path)
+            self._origins.require(request.version, request.headers, request.proxy_netloc or "", request.local_address)
+            request.caller = self._keys.identify(request.headers.get("AUTHORIZATION", ""), request.peer_address)
+        route, project = self._table.match(request.command, path)
+        request.route = route
+        if request.caller is not None:
+            route.permit(request.caller)
+            if project is not None:
+                route.permit_project(request.caller, project)
         if route.body == NONE:
             return _no_body(route, request)
         content_type = request.headers.get("CONTENT_TYPE", "")
@@ -98,7 +77,22 @@ class Gate:
             return _small_body(request)
         return self._upload(route, request, kind, content_type)
 
+    def note_refusal(self, request: AdmissionParser) -> None:
+        """What was refused before it reached a handler goes into the audit log, too, if it would have changed something."""
+        error, caller, route = request.error, request.caller, request.route
+        if isinstance(error, (Unauthenticated, TooManyAttempts)):
+            what = f"{request.command} {request.path}"[:100]
+            self._audit.note_stranger(what, request.peer_address, error.status, error.kind, getattr(error, "tried", ""))
+        elif isinstance(error, AgentError) and caller is not None and route is not None and route.role != READ:
+            self._audit.note(route.name, caller, error.status, error.kind, error.members)
+
     def _upload(self, route: Route, request: AdmissionParser, kind: str, content_type: str) -> Buffer:
+        caller = request.caller
+
+        def permit(project: str) -> None:
+            if caller is not None:
+                route.permit_project(caller, project)
+
         if kind not in ("", _MULTIPART_TYPE) and (not kind.startswith("application/") or kind == _FORM_TYPE):
             raise UnsupportedMediaType(f"Content-Type: {kind[:80]!r} is no type of an artifact.", _CURL_RAW)
         if not request.chunked and "CONTENT_LENGTH" not in request.headers:
@@ -107,14 +101,14 @@ class Gate:
             return _small_body(request)
         boundary = boundary_of(content_type) if kind == _MULTIPART_TYPE else None
         if boundary is None:
-            read_raw_query(request.query)
+            permit(read_raw_query(request.query)["project"])
         if not request.chunked and request.content_length == 0:
             raise MalformedRequest("artifact: the body is empty.", "Send the artifact's bytes, as multipart or as the raw body.")
         self._uploads.require_size(request.content_length - (OVERHEAD_BYTES if boundary else 0))
         self._uploads.require_space(request.content_length)
         self._lanes[route.lane].require_room()
         spool = self._uploads.open(None if request.chunked else request.content_length)
-        return spool if boundary is None else MultipartUpload(boundary, spool)
+        return spool if boundary is None else MultipartUpload(boundary, spool, permit)
 
 
 def _decoded(path: str) -> str:
@@ -148,11 +142,18 @@ def _small_body(request: AdmissionParser) -> Body:
 
 
 class AdmissionParser(HTTPRequestParser):  # type: ignore[misc]
-    """One request being received. `error` is always an AgentError, and then the connection ends after its answer."""
+    """One request being received. `error` is always an AgentError, and then the connection ends after its answer.
 
-    def __init__(self, adj: Any, gate: Gate) -> None:
+    `caller` and `route` are known once the head is complete and nothing refused it before.
+    """
+
+    def __init__(self, adj: Any, gate: Gate, peer_address: str, local_address: str) -> None:
         super().__init__(adj)
         self._gate = gate
+        self.peer_address = peer_address
+        self.local_address = local_address
+        self.caller: Optional[Caller] = None
+        self.route: Optional[Route] = None
 
     def received(self, data: bytes) -> int:
         """Take bytes of the connection; returns how many belong to this request (all, once it is refused)."""

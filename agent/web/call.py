@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Mapping, Tuple
 from urllib.parse import parse_qsl
 
 from agent.errors import MalformedRequest
+from agent.web.caller import Caller
 from agent.web.services import Services
 
 JSON_BYTES = 64 * 1024
@@ -34,9 +35,15 @@ class Call:
     values: Dict[str, Any] = field(default_factory=dict)
 
     @property
+    def identity(self) -> Caller:
+        """Whose key the call came with, and what that permits."""
+        caller: Caller = self.environ["ant.caller"]
+        return caller
+
+    @property
     def caller(self) -> str:
-        """The address that the call came from."""
-        return str(self.environ.get("REMOTE_ADDR", ""))
+        """Who calls and from which address, for people: `ci from 192.0.2.7`."""
+        return str(self.identity)
 
 
 def read_query(text: str, fields: Fields) -> Dict[str, Any]:
@@ -153,14 +160,5 @@ def json_object(name: str) -> Field:
         if not isinstance(value, dict):
             raise MalformedRequest(f"{name}: {value!r:.40} is not an object.", "Send the manifest as a JSON object.")
         return json.dumps(value).encode()
-
-    return Field(read)
-
-
-def not_yet(name: str) -> Field:
-    """A parameter of the design that a later release brings."""
-
-    def read(value: object) -> None:
-        raise MalformedRequest(f"{name}: this parameter is not supported yet.", "Leave it out.")
 
     return Field(read)

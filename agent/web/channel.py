@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import socket
 import time
-from typing import Any, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
@@ -18,6 +18,7 @@ from waitress.task import ErrorTask, WSGITask
 from agent.errors import AgentError, MalformedRequest
 from agent.web import problems
 from agent.web.admission import AdmissionParser
+from agent.web.streams import STREAM, Sending
 
 FLUSH_BYTES = 1 << 20
 SEND_BYTES = 1 << 18
@@ -28,10 +29,49 @@ LINGER_SECONDS = 2.0
 class Task(WSGITask):  # type: ignore[misc]
     """A call. While the agent drains, its answer ends the connection."""
 
+    environ: Any
+
+    def get_environment(self) -> Dict[str, Any]:
+        environ: Dict[str, Any] = super().get_environment()
+        environ["ant.caller"] = self.request.caller
+        return environ
+
     def build_response_header(self) -> bytes:
         if self.channel.server.draining:
             self.set_close_on_finish()
         return super().build_response_header()  # type: ignore[no-any-return]
+
+    def service(self) -> None:
+        """A stream that was admitted (routes.py) is sent by its thread, on a descriptor of its own; this side just ends."""
+        try:
+            super().service()
+        finally:
+            streams, sending = self._admitted()
+            if sending is not None:  # it was not handed over
+                sending.stream.close()
+                streams.dismiss()
+
+    def finish(self) -> None:
+        streams, sending = self._admitted()
+        if sending is None:
+            super().finish()
+            return
+        self.content_length = None
+        self.remove_content_length_header()
+        self.set_close_on_finish()
+        head = self.build_response_header()
+        self.wrote_header = True
+        if self.request.command == "HEAD":
+            self.channel.write_soon(head)
+            return
+        connection = self.channel.socket.dup()
+        connection.setblocking(False)
+        self.environ.pop(STREAM)
+        streams.take(connection, sending.stream, head, self.chunked_response)
+
+    def _admitted(self) -> Tuple[Any, Optional[Sending]]:
+        found: Tuple[Any, Optional[Sending]] = (self.environ or {}).get(STREAM, (None, None))
+        return found
 
 
 class ProblemTask(ErrorTask):  # type: ignore[misc]
@@ -45,6 +85,7 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
         self.response_headers.extend(headers)
         self.set_close_on_finish()
         self.content_length = len(body)
+        self.channel.server.gate.note_refusal(self.request)
         self.write(b"" if getattr(self.request, "command", "") == "HEAD" else body)
 
 
@@ -61,7 +102,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     total_outbufs_len: int
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:
-        self.parser_class = functools.partial(AdmissionParser, gate=server.gate)
+        self.parser_class = functools.partial(
+            AdmissionParser, gate=server.gate, peer_address=str(addr[0]), local_address=str(sock.getsockname()[0])
+        )
         self.head_since = time.monotonic()
         self._waiting = b""
         self._refused = False

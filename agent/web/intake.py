@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from agent.errors import MalformedRequest
 from agent.host.files import remove_if_present
@@ -24,29 +24,36 @@ RAW_FIELDS: Fields = {
 URL_FIELDS: Fields = {**RAW_FIELDS, "artifact_url": text("artifact_url"), "manifest": json_object("manifest")}
 
 
-def receive(call: Call) -> LaunchCall:
+def receive(call: Call, permit: Callable[[str], None]) -> LaunchCall:
     """The launch that is asked for, its artifact whole in staging and with the digest that the caller gave, if any.
 
+    `permit` raises for a project that the caller may not launch, before anything is done.
     Raises MalformedRequest, ArtifactFault (other digest, download failed), TooLarge, StorageFull;
     then nothing is left in staging.
     """
     body = call.environ["wsgi.input"]
     started = getattr(body, "started", time.monotonic())
-    query = call.environ.get("QUERY_STRING", "")
-    if isinstance(body, Spool):
-        values, upload = read_raw_query(query), body.finish()
-    elif isinstance(body, MultipartUpload):
-        read_query(query, {})
-        values = read_fields(body.fields)
-        upload = body.finish()
-    else:
-        read_query(query, {})
-        values = read_json(body.read(), URL_FIELDS)
-        require(values, ("project", "artifact_url", "sha256"), "in the JSON body")
-        upload = _fetch(call.services.uploads, values.pop("artifact_url"))
+    values = _read_values(call)
+    call.values.update(values)
+    permit(values["project"])
+    url = values.pop("artifact_url", None)
+    upload = body.finish() if url is None else _fetch(call.services.uploads, url)
+    call.values["digest"] = upload.digest
     _check(values.get("sha256"), upload)
     whole = {"version": None, "sha256": None, "manifest": None, **values}
     return LaunchCall(upload=upload, received_from=call.caller, started=started, **whole)
+
+
+def _read_values(call: Call) -> Dict[str, Any]:
+    body, query = call.environ["wsgi.input"], call.environ.get("QUERY_STRING", "")
+    if isinstance(body, Spool):
+        return read_raw_query(query)
+    read_query(query, {})
+    if isinstance(body, MultipartUpload):
+        return read_fields(body.fields)
+    values = read_json(body.read(), URL_FIELDS)
+    require(values, ("project", "artifact_url", "sha256"), "in the JSON body")
+    return values
 
 
 def read_raw_query(query: str) -> Dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import socket
@@ -18,7 +17,9 @@ from agent.model import AGENT_PROJECT
 from agent.operations import bootstrap, reconcile, selftest
 from agent.operations.agent import Agent
 from agent.shim.handle import Control
+from agent.store.keys import KeyRing
 from agent.store.layout import StoreLayout
+from agent.store.unpacker import Unpacker
 from agent.web.server import Server, ServerSettings
 
 
@@ -28,11 +29,13 @@ def main(arguments: List[str]) -> int:
     passed = sockets.inherited(os.environ)
     if not {"http", "control"} <= passed.keys():
         raise UsageError("'agent' is started by the agent's own shim.", "Run 'ant-host-agent.pyz serve'.")
+    unpacker = Unpacker.start()  # while this is the only thread
     config = ServeConfig.from_json(files.read_json(store.config) or {})
     listener = socket.socket(fileno=passed["http"])
     control = Control(socket.socket(fileno=passed["control"]))
-    agent = Agent(store, control, time.time())
-    server = Server(agent, listener, lambda: _key_hashes(config), ServerSettings(auth_required=not config.no_auth))
+    agent = Agent(store, control, time.time(), unpacker)
+    settings = ServerSettings(auth_required=not config.no_auth, names=config.names)
+    server = Server(agent, listener, KeyRing(config.token_file, store.keys).read, settings)
     stopped = threading.Event()
 
     def stop(*_: object) -> None:
@@ -49,12 +52,6 @@ def main(arguments: List[str]) -> int:
     server.run(control.alive)
     stopped.set()
     return EXIT_OK
-
-
-def _key_hashes(config: ServeConfig) -> List[bytes]:
-    """SHA-256 of every key that opens this agent; read anew each time, so that a changed file counts at once."""
-    token = (files.read_bytes(config.token_file) or b"").strip()
-    return [hashlib.sha256(token).digest()] if token else []
 
 
 def _watch_shim(agent: Agent, listener: socket.socket, stop: Callable[[], None], stopped: threading.Event) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from multipart import MultipartError, ParserLimitReached, PushMultipartParser, StrictParserError, parse_options_header
 
 from agent.errors import MalformedRequest, TooLarge
+from agent.model import parse_project
 from agent.operations.launch import Upload
 from agent.web.spool import Spool
 
@@ -29,11 +30,15 @@ def boundary_of(content_type: str) -> str:
 
 
 class MultipartUpload:
-    """Stands in for Waitress's body buffer, as Spool does. `fields` holds the fields that came, as bytes."""
+    """Stands in for Waitress's body buffer, as Spool does. `fields` holds the fields that came, as bytes.
 
-    def __init__(self, boundary: str, spool: Spool) -> None:
+    `permit` is called with the project as soon as that field is there, and refuses the rest by raising.
+    """
+
+    def __init__(self, boundary: str, spool: Spool, permit: Callable[[str], None]) -> None:
         self.fields: Dict[str, bytes] = {}
         self.spool = spool
+        self._permit = permit
         self._parser = PushMultipartParser(boundary, strict=True)
         self._seen: List[str] = []
         self._name: Optional[str] = None
@@ -109,6 +114,8 @@ class MultipartUpload:
     def _end(self) -> None:
         if self._name is not None and self._name != _FILE:
             self.fields[self._name] = bytes(self._value)
+        if self._name == "project":
+            self._permit(parse_project(self._value.decode(errors="replace")))
         self._name = None
 
     def __len__(self) -> int:

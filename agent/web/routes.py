@@ -8,38 +8,46 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Pattern, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Pattern, Sequence, Tuple, Union
 
 import bottle
 
 from agent.errors import AgentError, MethodNotAllowed, NotFound
-from agent.model import parse_project, parse_version
-from agent.store.logs import LogTar
+from agent.model import ADMIN, DEPLOY, READ, parse_project, parse_version
+from agent.store.logtar import LogTar
 from agent.web import problems
 from agent.web.call import (
     Call,
     Field,
     Fields,
     flag,
-    not_yet,
     read_json,
     read_query,
     require,
     seconds,
 )
+from agent.web.caller import Caller
 from agent.web.intake import RAW_FIELDS, URL_FIELDS, receive
+from agent.web.log_query import FIELDS as LOG_FIELDS
+from agent.web.log_query import as_tar, as_text, text_query
+from agent.web.ranges import wanted_etag, wanted_range
 from agent.web.services import Services
+from agent.web.streams import STREAM, Sending
 
 NONE, JSON, UPLOAD = "none", "json", "upload"
 PING = "/ping"
 
-#: A handler's answer: a JSON document with its status, a tar, or plain text.
-Answer = Union[Tuple[int, Dict[str, Any]], LogTar, str]
+#: A handler's answer: a JSON document with its status, a tar, plain text, or what is sent as it comes.
+Answer = Union[Tuple[int, Dict[str, Any]], LogTar, str, Sending]
 
 
 @dataclass(frozen=True)
 class Route:
-    """One method and path. `query` and `fields`: what its query and JSON body may hold; `required`: what they must."""
+    """One method and path. `query` and `fields`: what its query and JSON body may hold; `required`: what they must.
+
+    `role`: what a key must be allowed to; a route that says nothing is the admin's. `for_limited_keys`: a key of some
+    projects only may call it without naming one of them, since the answer tells nothing of the others.
+    """
 
     name: str
     method: str
@@ -50,6 +58,20 @@ class Route:
     fields: Fields = field(default_factory=dict)
     required: Tuple[str, ...] = ()
     lane: str = "quick"
+    role: str = ADMIN
+    for_limited_keys: bool = False
+
+    def permit(self, caller: Caller) -> None:
+        """Forbidden unless the caller's key may make this call at all."""
+        if self.path == PING:
+            return
+        caller.require_role(self.role, self.name)
+        if not self.for_limited_keys and "<project>" not in self.path and "project" not in self.required:
+            caller.require_whole_host(self.name)
+
+    def permit_project(self, caller: Caller, project: str) -> None:
+        """Forbidden unless it may make it for this project."""
+        caller.require_project(project, self.role, self.name)
 
     @property
     def pattern(self) -> Pattern[str]:
@@ -62,11 +84,15 @@ def ping(call: Call) -> Answer:
 
 
 def launch(call: Call) -> Answer:
-    return call.services.operations.launch(call.services.agent, receive(call))
+    launched = receive(call, lambda project: call.identity.require_project(project, DEPLOY, "launch"))
+    return call.services.operations.launch(call.services.agent, launched)
 
 
 def logs(call: Call) -> Answer:
-    return call.services.operations.tar(call.services.agent, call.values["project"])
+    operations, project, query = call.services.operations, call.values["project"], text_query(call.values)
+    if query is not None:
+        return as_text(operations.text(call.services.agent, project, query), call)
+    return as_tar(operations.tar(call.services.agent, project, wanted_etag(call.environ)), call)
 
 
 def kill(call: Call) -> Answer:
@@ -77,7 +103,10 @@ def kill(call: Call) -> Answer:
 def describe(call: Call) -> Answer:
     operations, project = call.services.operations, call.values.get("project")
     if project is None:
-        return 200, operations.describe_all(call.services.agent)
+        reply = operations.describe_all(call.services.agent)
+        if call.identity.projects is not None:
+            reply["projects"] = [entry for entry in reply["projects"] if call.identity.may_see(entry["project"])]
+        return 200, reply
     return 200, operations.describe(call.services.agent, project)
 
 
@@ -101,25 +130,24 @@ def health(call: Call) -> Answer:
 _PROJECT: Fields = {"project": Field(parse_project)}
 _VERSION: Fields = {"version": Field(parse_version)}
 _KILL: Fields = {"grace_seconds": seconds("grace_seconds"), "purge": flag("purge")}
-_LOGS: Fields = {name: not_yet(name) for name in ("format", "tail", "since", "until", "grep", "follow", "run", "compress")}
 _NAMED = ("project",)
 
 ROUTES: Tuple[Route, ...] = (
     Route("ping", "GET", PING, ping),
     Route("ping", "POST", PING, ping),
-    Route("launch", "POST", "/project", launch, UPLOAD, RAW_FIELDS, URL_FIELDS, _NAMED, "launch"),
-    Route("launch", "POST", "/launch_project", launch, UPLOAD, RAW_FIELDS, URL_FIELDS, _NAMED, "launch"),
-    Route("logs", "GET", "/project/<project>/logs", logs, query=_LOGS),
-    Route("logs", "POST", "/get_project_logs", logs, JSON, fields={**_PROJECT, **_LOGS}, required=_NAMED),
-    Route("kill", "DELETE", "/project/<project>", kill, query=_KILL, lane="kill"),
-    Route("kill", "POST", "/kill_project", kill, JSON, fields={**_PROJECT, **_KILL}, required=_NAMED, lane="kill"),
-    Route("describe", "GET", "/project", describe),
-    Route("describe", "GET", "/project/<project>", describe),
-    Route("describe", "POST", "/describe_projects", describe, JSON, fields=_PROJECT),
-    Route("restart", "POST", "/project/<project>/restart", restart, lane="launch"),
-    Route("rollback", "POST", "/project/<project>/rollback", rollback, JSON, fields=_VERSION, lane="launch"),
-    Route("history", "GET", "/project/<project>/history", history),
-    Route("health", "GET", "/healthz", health),
+    Route("launch", "POST", "/project", launch, UPLOAD, RAW_FIELDS, URL_FIELDS, _NAMED, "launch", role=DEPLOY),
+    Route("launch", "POST", "/launch_project", launch, UPLOAD, RAW_FIELDS, URL_FIELDS, _NAMED, "launch", role=DEPLOY),
+    Route("logs", "GET", "/project/<project>/logs", logs, query=LOG_FIELDS, role=READ),
+    Route("logs", "POST", "/get_project_logs", logs, JSON, fields={**_PROJECT, **LOG_FIELDS}, required=_NAMED, role=READ),
+    Route("kill", "DELETE", "/project/<project>", kill, query=_KILL, lane="kill", role=DEPLOY),
+    Route("kill", "POST", "/kill_project", kill, JSON, fields={**_PROJECT, **_KILL}, required=_NAMED, lane="kill", role=DEPLOY),
+    Route("describe", "GET", "/project", describe, role=READ, for_limited_keys=True),
+    Route("describe", "GET", "/project/<project>", describe, role=READ),
+    Route("describe", "POST", "/describe_projects", describe, JSON, fields=_PROJECT, role=READ, for_limited_keys=True),
+    Route("restart", "POST", "/project/<project>/restart", restart, lane="launch", role=DEPLOY),
+    Route("rollback", "POST", "/project/<project>/rollback", rollback, JSON, fields=_VERSION, lane="launch", role=DEPLOY),
+    Route("history", "GET", "/project/<project>/history", history, role=READ),
+    Route("health", "GET", "/healthz", health, role=READ),
 )
 
 
@@ -129,15 +157,19 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route] = ROUTES) -> None:
         self._routes = [(route.pattern, route) for route in routes]
 
-    def match(self, method: str, path: str) -> Route:
-        """The route; NotFound, or MethodNotAllowed with the methods that the path takes."""
-        found = [route for pattern, route in self._routes if pattern.fullmatch(path)]
+    def match(self, method: str, path: str) -> Tuple[Route, Optional[str]]:
+        """The route, and the project if the path names one.
+
+        NotFound, MethodNotAllowed with the methods that the path takes, MalformedRequest for what is no project's id.
+        """
+        matches = ((route, pattern.fullmatch(path)) for pattern, route in self._routes)
+        found = [(route, match.groupdict()) for route, match in matches if match]
         if not found:
             raise NotFound(f"There is nothing at {path[:200]!r}.", "README lists the calls; paths have no slash at the end.")
-        for route in found:
+        for route, arguments in found:
             if route.method == ("GET" if method == "HEAD" else method):
-                return route
-        allow: List[str] = sorted({route.method for route in found} | ({"HEAD"} & {_head(route) for route in found}))
+                return route, parse_project(arguments["project"]) if "project" in arguments else None
+        allow: List[str] = sorted({name for route, _ in found for name in (route.method, _head(route)) if name})
         raise MethodNotAllowed(f"{path[:200]} does not take {method[:20]}.", f"Use {' or '.join(allow)}.", allow=allow)
 
 
@@ -162,29 +194,43 @@ def make_app(services: Services, routes: Sequence[Route] = ROUTES) -> Applicatio
 
 def _callback(services: Services, route: Route) -> Callable[..., Union[bytes, LogTar]]:
     def callback(**arguments: str) -> Union[bytes, LogTar]:
+        call = Call(services, bottle.request.environ)
         try:
             with services.lanes[route.lane]:
-                call = _read(services, route, arguments)
-                return _respond(route.handler(call), call)
+                _read(call, route, arguments)
+                answer = route.handler(call)
+                _note(call, route, answer)
+                return _respond(answer, call)
         except Exception as error:
             # an upload that was not taken is gone before its caller knows; Waitress would do it after
-            bottle.request.environ["wsgi.input"].close()
-            return _refuse(problems.from_exception(error))
+            call.environ["wsgi.input"].close()
+            refusal = problems.from_exception(error)
+            _note(call, route, (refusal.status, {**refusal.members, "status": refusal.kind}))
+            return _refuse(refusal)
 
     return callback
 
 
-def _read(services: Services, route: Route, arguments: Mapping[str, str]) -> Call:
-    call = Call(services, bottle.request.environ)
+def _note(call: Call, route: Route, answer: Answer) -> None:
+    """One line in the audit log for a call that changes something."""
+    if route.role != READ and isinstance(answer, tuple) and route.path != PING:
+        status, document = answer
+        subject = {**call.values, **document}
+        call.services.audit.note(route.name, call.identity, status, str(document.get("status", "done")), subject)
+
+
+def _read(call: Call, route: Route, arguments: Mapping[str, str]) -> None:
+    """Fill in the call's values, and make sure that the caller may work on the project among them."""
     if route.path == PING:
-        return call
+        return
     call.values.update({name: _PROJECT[name].read(value) for name, value in arguments.items()})
     if route.body != UPLOAD:  # an upload's values come in one of three shapes: intake.py
         call.values.update(read_query(call.environ.get("QUERY_STRING", ""), route.query))
     if route.body == JSON:
         call.values.update(read_json(call.environ["wsgi.input"].read(), route.fields))
         require(call.values, route.required, "in the JSON body")
-    return call
+    if "project" in call.values:
+        route.permit_project(call.identity, call.values["project"])
 
 
 def _respond(answer: Answer, call: Call) -> Union[bytes, LogTar]:
@@ -193,15 +239,38 @@ def _respond(answer: Answer, call: Call) -> Union[bytes, LogTar]:
     if isinstance(answer, str):
         response.content_type = "text/plain"
         return answer.encode()
+    if isinstance(answer, Sending):
+        response.content_type = answer.content_type
+        if answer.filename:
+            response.set_header("Content-Disposition", f'attachment; filename="{answer.filename}"')
+        call.environ[STREAM] = (call.services.admit(answer.stream), answer)
+        return b""
     if isinstance(answer, LogTar):
-        response.content_type = "application/x-tar"
-        response.set_header("Content-Length", str(answer.size_bytes))
-        response.set_header("Content-Disposition", f'attachment; filename="{call.values["project"]}-logs.tar"')
+        _describe_tar(answer, call)
         # itself, not wrapped: Bottle wraps it in wsgi.file_wrapper, and then Waitress's loop sends it without a worker
         return answer
     response.status = problems.status_line(answer[0])
     response.content_type = "application/json"
     return problems.to_bytes(answer[1])
+
+
+def _describe_tar(tar: LogTar, call: Call) -> None:
+    """Headers of a tar, made to show only the part that is asked for."""
+    response, size = bottle.response, tar.size_bytes
+    try:
+        part = wanted_range(call.environ, size, tar.etag)
+    except AgentError:
+        tar.close()
+        raise
+    if part is not None:
+        tar.restrict(*part)
+        response.status = problems.status_line(206)
+        response.set_header("Content-Range", f"bytes {part[0]}-{part[1] - 1}/{size}")
+    response.content_type = "application/x-tar"
+    response.set_header("Content-Length", str(size if part is None else part[1] - part[0]))
+    response.set_header("Content-Disposition", f'attachment; filename="{call.values["project"]}-logs.tar"')
+    response.set_header("Accept-Ranges", "bytes")
+    response.set_header("ETag", f'"{tar.etag}"')
 
 
 def _refuse(error: AgentError) -> bytes:

@@ -20,14 +20,19 @@ from waitress.task import ThreadedTaskDispatcher
 
 from agent.errors import Busy
 from agent.operations.agent import Agent
+from agent.store.keys import Key
 from agent.web import problems
-from agent.web.admission import Gate, Keys
+from agent.web.admission import Gate
+from agent.web.audit import Audit
 from agent.web.channel import Channel
 from agent.web.front import HEAD_BYTES, Front
+from agent.web.keys import Keys
 from agent.web.lanes import make_lanes
+from agent.web.origin import Origins
 from agent.web.routes import RouteTable, make_app
 from agent.web.services import OPERATIONS, Operations, Services
 from agent.web.spool import Uploads
+from agent.web.streams import Streams
 
 DRAIN_SECONDS = 30.0
 _CONNECTIONS = 2000
@@ -38,12 +43,15 @@ _SWITCH_SECONDS = 0.0005
 @dataclass(frozen=True)
 class ServerSettings:
     """What may differ between agents. `head_seconds` is the time for a request's head, `idle_seconds` how long a
-    drained server waits for an idle connection to speak once more."""
+    drained server waits for an idle connection to speak once more, `names` the host names that the agent answers to."""
 
     max_artifact_bytes: int = 4 << 30
     auth_required: bool = True
+    names: Tuple[str, ...] = ()
     upload_slots: int = 16
     threads: int = 24
+    readers: int = 100
+    followers: int = 100
     head_seconds: float = 10.0
     idle_seconds: float = 5.0
 
@@ -55,15 +63,17 @@ class Server:
         self,
         agent: Agent,
         listener: socket.socket,
-        token_hashes: Callable[[], Sequence[bytes]],
+        keys: Callable[[], Sequence[Key]],
         settings: ServerSettings,
         operations: Operations = OPERATIONS,
     ) -> None:
         self._settings = settings
         self.uploads = Uploads(agent.store, settings.max_artifact_bytes, settings.upload_slots)
         lanes = make_lanes(settings.threads)
-        gate = Gate(Keys(token_hashes, settings.auth_required), RouteTable(), self.uploads, lanes)
-        app = make_app(Services(agent, operations, self.uploads, lanes))
+        audit = Audit(agent.store.audit)
+        gate = Gate(Keys(keys, settings.auth_required), Origins(settings.names), RouteTable(), self.uploads, lanes, audit)
+        self._streams = Streams("bulk", settings.readers), Streams("live", settings.followers)
+        app = make_app(Services(agent, operations, self.uploads, lanes, audit, *self._streams))
         # accepted sockets inherit it: a reader that takes nothing for so long is dropped by the kernel (tcp(7))
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MILLISECONDS)
         self._dispatcher = ThreadedTaskDispatcher()
@@ -80,7 +90,8 @@ class Server:
         """
         _tune_process()
         self._dispatcher.set_thread_count(self._settings.threads)
-        self._front.start()
+        for thread in (self._front, *self._streams):
+            thread.start()
         try:
             next_sign = 0.0
             while not self._is_done():
@@ -90,8 +101,9 @@ class Server:
                 self._take_accepted()
                 wasyncore.loop(timeout=0.05 if self._is_draining else 1.0, use_poll=True, map=self._loop.channels, count=1)
         finally:
-            self._front.stop()
-            self._front.join()
+            for thread in (self._front, *self._streams):
+                thread.stop()
+                thread.join()
             self._take_accepted()
             self._dispatcher.shutdown(cancel_pending=True, timeout=1)
             self._loop.close()
@@ -99,8 +111,14 @@ class Server:
     def drain(self) -> None:
         """Accept no more, finish what is in flight, then let `run` return. Returns at once; fit for signal handlers."""
         self._is_draining = self._loop.draining = True
-        self._front.drain()
+        for thread in (self._front, *self._streams):
+            thread.drain()
         self._loop.pull_trigger()
+
+    @property
+    def readers(self) -> int:
+        """How many answers without a known end are being sent."""
+        return sum(streams.count for streams in self._streams)
 
     def _is_done(self) -> bool:
         if not self._is_draining:
@@ -109,7 +127,7 @@ class Server:
         if self._drain_until is None:
             self._drain_until = now + DRAIN_SECONDS
         self._loop.close_idle(self._settings.idle_seconds)
-        in_flight = self._front.is_alive() or self._accepted or self._loop.active_channels
+        in_flight = self._front.is_alive() or self._accepted or self._loop.active_channels or self.readers
         return not in_flight or now >= self._drain_until
 
     def _hand_over(self, accepted: socket.socket, address: Any, data: bytes) -> None:

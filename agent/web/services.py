@@ -8,9 +8,12 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 from agent.operations import health, history, kill, launch, logs, restart, rollback, status
 from agent.operations.agent import Agent
 from agent.operations.launch import LaunchCall
-from agent.store.logs import LogTar
+from agent.store.logtar import LogTar
+from agent.store.text import Text, TextQuery
+from agent.web.audit import Audit
 from agent.web.lanes import Lane
 from agent.web.spool import Uploads
+from agent.web.streams import Stream, Streams
 
 _Reply = Dict[str, Any]
 
@@ -27,7 +30,8 @@ class Operations:
     rollback: Callable[[Agent, str, Optional[str], str], Tuple[int, _Reply]] = rollback.rollback
     history: Callable[[Agent, str], _Reply] = history.history
     health: Callable[[Agent], Tuple[int, _Reply]] = health.health
-    tar: Callable[[Agent, str], LogTar] = logs.tar
+    tar: Callable[[Agent, str, str], LogTar] = logs.tar
+    text: Callable[[Agent, str, TextQuery], Text] = logs.text
 
 
 OPERATIONS = Operations()
@@ -41,3 +45,12 @@ class Services:
     operations: Operations
     uploads: Uploads
     lanes: Mapping[str, Lane]
+    audit: Audit
+    bulk: Streams
+    live: Streams
+
+    def admit(self, stream: Stream) -> Streams:
+        """The thread that serves such a stream, a place in it taken. Busy when there is none."""
+        streams = self.live if stream.is_live else self.bulk
+        streams.admit()
+        return streams

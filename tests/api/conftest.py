@@ -11,11 +11,16 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import pytest
 
+from agent.host import files
 from agent.operations.agent import Agent
 from agent.operations.launch import LaunchCall
 from agent.shim.handle import Control
+from agent.store import keys
+from agent.store.keys import KeyRing
 from agent.store.layout import StoreLayout
-from agent.store.logs import LogTar, open_project_logs
+from agent.store.logs import open_project_logs
+from agent.store.logtar import LogTar
+from agent.store.unpacker import Unpacker
 from agent.web.server import Server, ServerSettings
 from agent.web.services import Operations
 from tests.support import http
@@ -29,7 +34,7 @@ RAW = {**BEARER, "Content-Type": "application/octet-stream"}
 def head(method: str, path: str, **headers: str) -> bytes:
     """A request's head."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode()
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode()
 
 
 def read_until_end(connection: socket.socket) -> bytes:
@@ -61,6 +66,7 @@ class Noted:
         self.calls: List[Tuple[str, Dict[str, Any]]] = []
         self.artifacts: List[bytes] = []
         self.launches = 0
+        self.projects: List[str] = []
         self.may_go = threading.Event()
         self.may_go.set()
         self.fails: Optional[Exception] = None
@@ -97,7 +103,10 @@ class Noted:
         return self.note("describe", project=project)
 
     def describe_all(self, agent: Agent) -> Dict[str, Any]:
-        return self.note("describe_all")
+        return {
+            **self.note("describe_all"),
+            **({"projects": [{"project": name} for name in self.projects]} if self.projects else {}),
+        }
 
     def restart(self, agent: Agent, project: str, by: str) -> Tuple[int, Dict[str, Any]]:
         return 201, self.note("restart", project=project)
@@ -111,9 +120,9 @@ class Noted:
     def health(self, agent: Agent) -> Tuple[int, Dict[str, Any]]:
         return 503, self.note("health")
 
-    def tar(self, agent: Agent, project: str) -> LogTar:
+    def tar(self, agent: Agent, project: str, etag: str) -> LogTar:
         self.note("logs", project=project)
-        return open_project_logs(self.store.project(project), ())
+        return open_project_logs(self.store.project(project), (), etag)
 
 
 class Web:
@@ -132,9 +141,9 @@ class Web:
         self.thread = self.start(self.server)
 
     def make_server(self) -> Server:
-        agent = Agent(self.store, self._control, 0.0)
-        hashes = [hashlib.sha256(key).digest() for key in (b"another-key", TOKEN.encode())]
-        return Server(agent, self.listener, lambda: hashes, self.settings, self.noted.operations())
+        agent = Agent(self.store, self._control, 0.0, Unpacker(self._ours, 0))
+        ring = KeyRing(self.store.token, self.store.keys)
+        return Server(agent, self.listener, ring.read, self.settings, self.noted.operations())
 
     def start(self, server: Server) -> threading.Thread:
         thread = threading.Thread(target=server.run, daemon=True)
@@ -158,6 +167,15 @@ class Web:
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=30)
 
+    def add_key(self, name: str, role: str, *projects: str, expires_at: Optional[str] = None) -> Dict[str, str]:
+        """A further key, as the header that carries it; without projects it is good for all of them."""
+        token = keys.add(self.store, name, role, projects or None, expires_at)[1]
+        return {"Authorization": f"Bearer {token}"}
+
+    def audited(self) -> List[Dict[str, Any]]:
+        """The lines of the audit log."""
+        return files.read_lines(self.store.audit)
+
     def staged(self) -> List[str]:
         return os.listdir(self.store.staging) if os.path.isdir(self.store.staging) else []
 
@@ -170,6 +188,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Web]]:
     def start(**settings: Any) -> Web:
         root = tmp_path / f"store{len(started)}"
         (root / "projects").mkdir(parents=True)
+        (root / "token").write_text(TOKEN + "\n")
         web = Web(StoreLayout(str(root)), ServerSettings(**{"idle_seconds": 0.0, **settings}))
         started.append(web)
         return web

@@ -152,3 +152,76 @@ def test_logs_that_fail_leave_no_file(httpserver: HTTPServer, run: Run, tmp_path
     assert "no tar" in err
     assert run("logs", "web", "-o", str(tmp_path / "absent/web.tar"))[0] == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_launch_with_a_manifest_of_its_own(httpserver: HTTPServer, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "web-1.2.sh").write_bytes(b"#!/bin/sh\n")
+    (tmp_path / "m.json").write_text('{"version": "7"}')
+    forms: List[Tuple[Dict[str, str], bytes]] = []
+
+    def launch(request: Request) -> Response:
+        forms.append((dict(request.form), request.files["artifact"].read()))
+        return Response(json.dumps(LAUNCHED), 201, content_type="application/json")
+
+    httpserver.expect_request("/project", method="POST").respond_with_handler(launch)
+    assert run("launch", str(tmp_path / "web-1.2.sh"), "--manifest", str(tmp_path / "m.json"))[0] == 0
+    ((fields, artifact),) = forms
+    assert (fields["project"], json.loads(fields["manifest"]), len(fields["sha256"])) == ("web", {"version": "7"}, 64)
+    assert artifact == b"#!/bin/sh\n"
+
+
+def test_launch_of_a_url_is_the_agents_to_fetch(httpserver: HTTPServer, run: Run) -> None:
+    call = {"project": "web", "artifact_url": "https://h.example/a", "sha256": "ab" * 32}
+    httpserver.expect_request("/project", method="POST", json=call).respond_with_json(LAUNCHED, 201)
+    assert run("launch", "web", "https://h.example/a", "--sha256", "ab" * 32)[0] == 0
+
+
+def test_why_is_a_paragraph_and_the_last_lines(httpserver: HTTPServer, run: Run) -> None:
+    httpserver.expect_request("/project/web").respond_with_json(PROJECTS[0])
+    entry_of_history = {"at": "2026-01-01T00:00:00Z", "event": "launch", "by": "ci"}
+    httpserver.expect_request("/project/web/history").respond_with_json({"project": "web", "history": [entry_of_history]})
+    query = {"format": "text", "tail": "3"}
+    httpserver.expect_request("/project/web/logs", query_string=query).respond_with_data(
+        b"one\n\x1b[2Jtwo\n", content_type="text/plain"
+    )
+    code, out, _ = run("why", "web", "--lines", "3")
+    first, *_, one, two = out.splitlines()
+    assert (code, one, two) == (0, "  | one", "  | ?[2Jtwo")
+    assert first.startswith("web 1 is ready: it runs. The last call was `launch` by ci, ") and first.endswith(
+        "Nothing is to be done."
+    )
+    code, out, _ = run("why", "web", "--lines", "3", "--json")
+    assert json.loads(out)["last_lines"] == ["one", "\x1b[2Jtwo"]
+
+
+def test_many_hosts_a_line_each_and_the_code_of_the_first_that_failed(
+    httpserver: HTTPServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    httpserver.expect_request("/project/web/restart", method="POST").respond_with_json(LAUNCHED)
+    good, keys = f"127.0.0.1:{httpserver.port}", tmp_path / "key"
+    keys.write_text("key")
+    (tmp_path / "hosts").write_text(f"# ours\n\n127.0.0.1:1 {keys}\nhttp://localhost:{httpserver.port}\n")
+    words = ["restart", "web", "--token", "key", "--host", good, "--hosts-file", str(tmp_path / "hosts")]
+    assert entry.main(words) == 7
+    shown = capsys.readouterr()
+    lines = {line.split()[0]: line for line in shown.out.splitlines()}
+    assert lines[good].endswith("ok      web 1 is up (ready, pid 7).")
+    assert "failed  No agent answers at http://127.0.0.1:1" in lines["127.0.0.1:1"]
+    assert len(lines) == 3 and shown.err == "2 of 3 hosts: done.\n"
+    assert entry.main([*words, "--json"]) == 7
+    codes = [host["exit_code"] for host in json.loads(capsys.readouterr().out)["hosts"]]
+    assert codes == [0, 7, 0]
+
+
+def test_a_folder_is_packed_once_for_many_hosts(httpserver: HTTPServer, tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text("#!/bin/sh\n")
+    bodies: List[bytes] = []
+
+    def launch(request: Request) -> Response:
+        bodies.append(request.get_data())
+        return Response(json.dumps(LAUNCHED), 201, content_type="application/json")
+
+    httpserver.expect_request("/project", method="POST").respond_with_handler(launch)
+    hosts = ["--host", f"127.0.0.1:{httpserver.port}", "--host", f"localhost:{httpserver.port}"]
+    assert entry.main(["launch", "web", str(tmp_path), "--token", "key", *hosts]) == 0
+    assert len(bodies) == 2 and len(set(bodies)) == 1

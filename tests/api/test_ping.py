@@ -54,13 +54,13 @@ def test_pipelined_pings_are_all_answered_in_order(web: Web) -> None:
     with web.connect() as connection:
         connection.sendall(GET * 50 + GET[:10])
         assert read_pongs(connection, 50).count(b"HTTP/1.1 200 OK") == 50
-        connection.sendall(GET[10:] + b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(GET[10:] + b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
         rest = read_until_end(connection)
         assert rest.index(b"pong") < rest.index(b"HTTP/1.1 401")
 
 
 def test_other_calls_and_pings_are_answered_in_order_on_one_connection(web: Web) -> None:
-    call = b"GET /project/web HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n" % BEARER["Authorization"].encode()
+    call = b"GET /project/web HTTP/1.1\r\nHost: localhost\r\nAuthorization: %s\r\n\r\n" % BEARER["Authorization"].encode()
     with web.connect() as connection:
         connection.sendall(call + GET + call + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         answer = read_until_end(connection)

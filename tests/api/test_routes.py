@@ -57,7 +57,7 @@ def test_each_shape_calls_its_operation(
     expected = {"restart": 201, "rollback": 201, "health": 503}.get(name, 200)
     assert answer.status == expected, answer
     ((called, given),) = web.noted.calls
-    assert given.pop("by", "127.0.0.1") == "127.0.0.1"
+    assert given.pop("by", "admin from 127.0.0.1") == "admin from 127.0.0.1"
     assert (called, given) == (name, values)
     assert answer.headers["cache-control"] == "no-store"
     if name != "logs":
@@ -87,7 +87,7 @@ def test_each_shape_calls_its_operation(
         ("/kill_project", b'{"project": "web", "grace_seconds": NaN}', "NaN"),
         ("/kill_project", b'{"project": "web", "grace_seconds": 1e999}', "grace_seconds"),
         ("/kill_project", b'{"project": "web", "purge": "true"}', "purge"),
-        ("/get_project_logs", b'{"project": "web", "tail": 5}', "tail: this parameter is not supported yet"),
+        ("/get_project_logs", b'{"project": "web", "tail": 5}', "tail: it is for text"),
         ("/project/web/rollback", b'{"version": 1}', "version"),
         ("/describe_projects", b'{"projects": []}', "'projects'"),
         ("/kill_project?project=web", b'{"project": "web"}', "'project'"),
@@ -109,8 +109,17 @@ def test_a_bad_json_body_gets_400_naming_what_is_wrong(web: Web, path: str, body
         ("DELETE", "/project/web?purge", "purge"),
         ("DELETE", "/project/web?grace_seconds=1;purge=true", "grace_seconds"),
         ("DELETE", "/project/web?purge=%ff", "malformed"),
-        ("GET", "/project/web/logs?format=text", "format: this parameter is not supported yet"),
-        ("GET", "/project/web/logs?follow=true", "follow: this parameter is not supported yet"),
+        ("GET", "/project/web/logs?format=csv", "format: 'csv' is not known here"),
+        ("GET", "/project/web/logs?follow=true", "follow: it is for text"),
+        ("GET", "/project/web/logs?format=text&follow=maybe", "follow: 'maybe' is neither true nor false"),
+        ("GET", "/project/web/logs?format=text&tail=-1", "tail: '-1' is not possible"),
+        ("GET", "/project/web/logs?format=text&run=first", "run: 'first' is not possible"),
+        ("GET", "/project/web/logs?format=text&since=yesterday", "since: 'yesterday' is no time"),
+        ("GET", "/project/web/logs?format=text&until=2026-02-30", "until: '2026-02-30' is no time"),
+        ("GET", "/project/web/logs?format=text&grep=", "grep: '' is not possible"),
+        ("GET", "/project/web/logs?format=text&grep=a%0Ab", "grep: 'a\\nb' is not possible"),
+        ("GET", "/project/web/logs?format=text&follow=true&until=5", "follow: it goes with neither"),
+        ("GET", "/project/web/logs?compress=zip", "compress: 'zip' is not known here"),
         ("GET", "/project/web/logs?colour=red", "'colour'"),
         ("GET", "/project?x=1", "'x'"),
         ("GET", "/project?" + "&".join(f"x{i}=1" for i in range(200)), "malformed"),
@@ -167,7 +176,9 @@ def test_logs_are_one_tar_with_its_length(web: Web) -> None:
     assert answer.headers["content-type"] == "application/x-tar"
     assert answer.headers["content-disposition"] == 'attachment; filename="web-logs.tar"'
     assert int(answer.headers["content-length"]) == len(answer.body)
-    assert list(members_of(answer.body).items()) == [
+    members = members_of(answer.body)
+    assert b"output-*.log" in members.pop("web/README.txt")
+    assert list(members.items()) == [
         ("web/logs/output-00000009.log", b"first\n"),
         ("web/logs/output-00000010.log", content),
         ("web/logs/events.jsonl", b"{}\n"),

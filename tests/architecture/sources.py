@@ -8,7 +8,7 @@ from typing import Iterator, List, Tuple, Union
 
 import build
 
-#: What is made on the spot or belongs to a person's tools; never committed.
+#: What is made on the spot or belongs to a person's tools; never committed. In a worktree `.git` is a file.
 LOCAL = {".git", ".cache", ".venv", "__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 
 Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
@@ -20,7 +20,7 @@ def files(*tops: str, suffix: str = "") -> List[str]:
     for top in tops or (".",):
         for folder, folders, names in os.walk(os.path.join(build.ROOT, top)):
             folders[:] = sorted(set(folders) - LOCAL - ({"dist"} if folder.endswith("/.") else set()))
-            found += [os.path.relpath(os.path.join(folder, name), build.ROOT) for name in sorted(names)]
+            found += [os.path.relpath(os.path.join(folder, name), build.ROOT) for name in sorted(set(names) - LOCAL)]
     return [path for path in found if path.endswith(suffix)]
 
 

@@ -17,7 +17,10 @@ from tests.architecture import sources
 MAY_IMPORT = {
     "agent.errors": (),
     "agent.model": ("agent.errors",),
-    "agent.manifest": ("agent.errors", "agent.model"),
+    "agent.values": ("agent.errors",),
+    "agent.manifest_launch": ("agent.model", "agent.values"),
+    "agent.permissions": ("agent.errors", "agent.model", "agent.values"),
+    "agent.manifest": ("agent.errors", "agent.model", "agent.values", "agent.manifest_launch", "agent.permissions"),
     "agent.config": ("agent.errors", "agent.model"),
     "agent.host": ("agent.errors",),
     "agent.store": ("agent.host", "agent.model", "agent.manifest", "agent.errors"),
@@ -28,15 +31,15 @@ MAY_IMPORT = {
         "agent.shim.record", "agent.host", "agent.model", "agent.errors", "agent.store.layout", "agent.store.segments",
     ),
     "agent.operations": (
-        "agent.store", "agent.shim.handle", "agent.shim.record", "agent.shim.machine", "agent.model", "agent.manifest",
-        "agent.errors", "agent.host",
+        "agent.store", "agent.shim.handle", "agent.shim.record", "agent.shim.machine", "agent.shim.rights", "agent.model",
+        "agent.manifest", "agent.errors", "agent.host",
     ),
     "agent.operations.bootstrap": (
         "agent.operations", "agent.store", "agent.shim.record", "agent.config", "agent.model", "agent.errors", "agent.host",
     ),
     "agent.web.main": (
         "agent.web", "agent.operations", "agent.shim.handle", "agent.config", "agent.model", "agent.errors", "agent.store.layout",
-        "agent.host",
+        "agent.store.keys", "agent.store.unpacker", "agent.host",
     ),
     "agent.web": ("agent.operations", "agent.config", "agent.model", "agent.errors", "agent.store", "agent.host"),
     "agent.connection": ("agent.config", "agent.errors"),
@@ -45,6 +48,10 @@ MAY_IMPORT = {
     # it works on the host without the agent's help: the agent may be what is stuck
     "agent.cli.stop": (
         "agent.cli", "agent.config", "agent.model", "agent.errors", "agent.host", "agent.shim.record", "agent.store.layout",
+    ),
+    # so does this: whoever may read the store needs no key to make one
+    "agent.cli.token": (
+        "agent.cli", "agent.config", "agent.model", "agent.errors", "agent.host.clock", "agent.store.keys", "agent.store.layout",
     ),
     "agent.__main__": ("agent.config", "agent.errors"),
 }  # fmt: skip

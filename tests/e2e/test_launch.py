@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.support import artifact, processes
@@ -75,11 +77,51 @@ def test_the_reply_says_what_happened(host: AgentHost, project: str) -> None:
     assert all(set(step) == {"name", "seconds"} and step["seconds"] >= 0 for step in steps)
 
 
-def test_what_the_manifest_can_not_do_yet_is_a_warning(host: AgentHost, project: str) -> None:
-    reply = host.launch_fixture(project, "hello", description="foreign", readiness={"tcp": "127.0.0.1:1"})
+def test_what_the_manifest_says_to_others_is_a_warning(host: AgentHost, project: str) -> None:
+    reply = host.launch_fixture(project, "hello", description="foreign")
     assert reply.status == 201, reply
     assert any("description" in warning for warning in reply.json["warnings"])
-    assert any("readiness" in warning for warning in reply.json["warnings"])
+
+
+def test_a_release_is_ready_when_it_says_so(host: AgentHost, project: str) -> None:
+    reply = host.launch_fixture(project, "slow_ready", env={"READY_AFTER_SECONDS": "1.5"})
+    assert reply.status == 201, reply
+    assert b"ready\n" in host.project_output(project)
+    assert [step["seconds"] >= 1.5 for step in reply.json["steps"] if step["name"] == "ready"] == [True]
+
+
+def test_a_release_that_does_not_become_ready_in_time(host: AgentHost, project: str) -> None:
+    host.launch(project, artifact.pack("hello", host.artifacts), version="good")
+    late = {"readiness": {"file": "ready", "timeout_seconds": 0.5}, "stop": {"grace_seconds": 0.2}}
+    refusal = host.launch(project, artifact.pack("slow_ready", host.artifacts, manifest=late), version="late")
+    assert (refusal.status, refusal.json["step"]) == (422, "ready"), refusal
+    assert refusal.json["readiness"] == {"check": "file ready", "error": "it is not there yet"}
+    assert refusal.json["running"] == {"version": "good"}
+    assert host.wait_for_state(project, "ready")["version"] == "good"
+
+
+def test_a_hook_that_fails_is_told_and_nothing_has_changed(host: AgentHost, project: str) -> None:
+    pid = host.launch(project, artifact.pack("hello", host.artifacts), version="good").json["pid"]
+    hooks = {"before_launch": ["echo begun", "echo there is no such table >&2; exit 3"]}
+    refusal = host.launch(project, artifact.pack("hello", host.artifacts, manifest=hooks), version="bad")
+    assert (refusal.status, refusal.json["step"]) == (422, "before_launch"), refusal
+    assert refusal.json["exit_cause"]["code"] == 3 and refusal.json["log_tail"] == ["there is no such table"]
+    assert refusal.json["detail"].endswith("exited with code 3; good runs on.")
+    assert [step["output"] for step in refusal.json["steps"]] == ["begun\n", "there is no such table\n"]
+    assert host.status(project)["pid"] == pid
+    assert b"begun\nthere is no such table\n" in host.project_output(project)
+
+
+def test_hooks_and_migrations_come_before_the_start(host: AgentHost, project: str) -> None:
+    work = {"before_launch": ["mkdir -p migrations; echo hooked"], "migrations": {"database": "sqlite:data/app.db"}}
+    members = {**artifact.read_project("hello"), "migrations/1.sql": (b"CREATE TABLE t (a);", 0o644)}
+    members[artifact.MANIFEST] = (json.dumps(work).encode(), 0o644)
+    path = artifact.write(artifact.encode(members, "tar.gz"), "migrating.tar.gz", host.artifacts)
+    reply = host.launch(project, path)
+    assert reply.status == 201, reply
+    names = [step["name"] for step in reply.json["steps"]]
+    assert names[-4:] == ["before_launch", "migrations", "start", "ready"]
+    assert host.project_output(project).startswith(b"hooked\nhello from")
 
 
 def test_the_version_is_the_call_s_then_the_manifest_s_then_the_digest_s(host: AgentHost, project: str) -> None:

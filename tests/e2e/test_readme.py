@@ -45,3 +45,11 @@ def test_with_the_command_line(host: Any, pyz: Path) -> None:
     assert "hello" in launched and "ready" in status
     assert "hello from hello" in output
     assert "SIGTERM" in killed
+
+
+def test_with_a_further_key(host: Any, pyz: Path) -> None:
+    (walk,) = [walk for walk in WALKS if "token add" in walk]
+    made, listed, shown, revoked = _run(walk, host, pyz)
+    assert made == "" and '"projects": []' in listed
+    assert "ci\tdeploy\tweb\t" in shown
+    assert "ci opens nothing any more" in revoked

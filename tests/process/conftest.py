@@ -70,6 +70,7 @@ class Host:
         stop: Optional[StopPolicy] = None, logs: Optional[LogPolicy] = None,
     ) -> Release:  # fmt: skip
         layout = self.store.project(project)
+        files.make_directory(layout.root)
         files.make_directory(layout.release(version), 0o755)
         command = (sys.executable, "-I", "-S", "-c", script)
         release = Release(project, version, "0" * 64, 0, command, received_at=version)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from agent.model import LogPolicy
+from agent.store.segments import times_path
 from tests.support.wait import eventually
 
 LINES = "import sys, time\nfor n in range(%d): sys.stdout.write('line %%07d\\n' %% n)\nsys.stdout.flush(); time.sleep(1000)"
@@ -33,6 +35,17 @@ def test_bytes_are_kept_as_they_are(shims: Any) -> None:
     shims.run("raw", f"import os, time\nos.write(1, bytes(range(256)) * 1000 + {raw[-24:]!r})\ntime.sleep(1000)")
     eventually(lambda: len(shims.output("raw")) >= 256_024, message="all bytes")
     assert shims.output("raw") == bytes(range(256)) * 1000 + raw[-24:]
+
+
+def test_marks_tell_when_output_came_and_where_it_is(shims: Any) -> None:
+    script = "import sys, time\nfor n in range(100):\n print('line', n, flush=True); time.sleep(0.05)\ntime.sleep(1000)"
+    shims.run("ticks", script, logs=LogPolicy(segment_bytes=1024, segments=5))
+    output = shims.await_output("ticks", b"line 99\n")
+    marks = [json.loads(line) for line in Path(times_path(shims.store.project("ticks").logs)).read_bytes().splitlines()]
+    places = [(segment, offset) for _, segment, offset in marks]
+    assert places[0] == (1, 0) and places == sorted(places) and 2 <= len(places) <= 20
+    assert all(output[offset : offset + 5] == b"line " for segment, offset in places if segment == 1)
+    assert all(marks[n][0] < marks[n + 1][0] for n in range(len(marks) - 1))
 
 
 def test_the_last_words_of_a_crash_are_kept(shims: Any) -> None:

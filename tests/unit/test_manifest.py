@@ -11,7 +11,7 @@ import pytest
 from agent import manifest
 from agent.errors import ArtifactFault
 from agent.manifest import Manifest
-from agent.model import LogPolicy, RestartPolicy, StopPolicy
+from agent.model import Hook, LogPolicy, Migrations, Readiness, ResourceLimits, RestartPolicy, StopPolicy
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "manifests"
 VALID = sorted((FIXTURES / "valid").glob("*.json"))
@@ -55,6 +55,8 @@ def test_all_that_is_acted_on_arrives() -> None:
     assert found.restart == RestartPolicy("on-failure", 1.0, 60.0, 0.0)
     assert found.logs == LogPolicy(65536, 3, ("logs/*.log",))
     assert (found.keep_releases, found.warnings) == (1, ())
+    assert (found.secrets, found.user, found.new_privileges) == (("jwt", "db_password"), "www-data", True)
+    assert found.limits == ResourceLimits(1 << 30, 1.5, 100, 1024)
 
 
 def test_without_keys_all_is_default() -> None:
@@ -78,9 +80,20 @@ def test_unknown_keys_are_named_in_warnings() -> None:
 
 def test_keys_of_later_releases_are_named_in_warnings() -> None:
     found = valid("later_keys")
-    assert len(found.warnings) == 7
+    assert len(found.warnings) == 1
     assert all("not acted on" in warning for warning in found.warnings)
-    assert found.sockets == {"http": "127.0.0.1:3231", "v6": "[::1]:80"}
+
+
+def test_the_steps_of_a_launch_arrive() -> None:
+    found = valid("launch_steps")
+    assert found.before_launch == (
+        Hook(("/bin/sh", "-c", "./migrate.sh"), 300.0),
+        Hook(("./seed", "--fast"), 300.0),
+        Hook(("/bin/sh", "-c", "./slow.sh"), 600.0),
+    )
+    assert found.migrations == Migrations("migrations", "sqlite:data/app.db", 300.0)
+    assert found.readiness == Readiness("http", "http://127.0.0.1:8080/healthz", 5.0, 0.1)
+    assert found.sockets == {"http": "127.0.0.1:3231", "v6": "[::1]:80", "admin": "unix:admin.sock"}
 
 
 def test_env_names_of_the_agent_are_warned_of() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any, Dict
 
 import pytest
 
-from agent.cli.printing import aligned, duration, print_launch, print_table, printable, progress_text
+from agent.cli.printing import aligned, duration, has_colours, print_launch, print_table, printable, progress_text
 from agent.cli.status import in_detail
 
 REPLY: Dict[str, Any] = {
@@ -64,5 +65,33 @@ def test_durations_are_their_two_largest_units(seconds: object, text: str) -> No
 
 
 def test_progress_with_and_without_a_total() -> None:
-    assert progress_text("uploading", 12_000_000, 48_000_000, 2.0) == "uploading 12.0 of 48.0 MB (25 %), 6.0 MB/s"
+    bar = "█" * 6 + "░" * 18
+    assert progress_text("uploading", 12_000_000, 48_000_000, 2.0) == f"uploading {bar} 25 % of 48.0 MB, 6.0 MB/s, 6 s left"
+    assert progress_text("uploading", 48_000_000, 48_000_000, 8.0) == f"uploading {'█' * 24} 100 % of 48.0 MB, 6.0 MB/s"
+    assert progress_text("uploading", 0, 48_000_000, 8.0) == f"uploading {'░' * 24} 0 % of 48.0 MB, 0.0 MB/s"
     assert progress_text("downloading", 1_000_000, 0, 0.0) == "downloading 1.0 MB, 1000.0 MB/s"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert has_colours(Terminal(), {"TERM": "xterm"})
+    assert not has_colours(Terminal(), {"TERM": "xterm", "NO_COLOR": "1"})
+    assert not has_colours(Terminal(), {"TERM": "dumb"})
+    assert not has_colours(io.StringIO(), {"TERM": "xterm"})
+
+
+def test_a_table_on_a_terminal_is_aligned_and_its_states_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "24")
+    print_table([("PROJECT", "STATE", "WHY"), ("ready", "failed", "x" * 40), ("web", "ready", "")])
+    header, failed, ready = terminal.getvalue().splitlines()
+    assert header == "\x1b[1mPROJECT  STATE   WHY\x1b[0m"
+    assert failed == "ready    \x1b[31mfailed\x1b[0m  " + "x" * 6 + "…"
+    assert ready == "web      \x1b[32mready\x1b[0m   -"

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import build
 from agent.host import files
 from agent.shim import machine
 from agent.shim.record import (
+    Errand,
     Outcome,
     Record,
     Stop,
@@ -34,11 +35,15 @@ OF_EVERY_VERSION = sorted(RECORDS.glob("*/*.json"))
 
 KILLED = ({"pid": 12, "command": "sleep 1", "signal": "SIGTERM"},)
 EXIT = {"at": "2026-01-31T12:04:31.250Z", "run": 1, "exit_cause": {"kind": "exited", "code": 7, "text": "exited with code 7"}}
+OUTCOME = Outcome(
+    4, "1.0", False, 9, "why", {"kind": "exited", "code": 7}, "start", {"error": "no"}, ({"name": "ready", "seconds": 1.5},), "oh"
+)
 FULL = Record(
     "web", "stopping", "2026-01-31T12:04:31.250Z", "stopping", 4, True, "1.0", 9, 12, 3456, "2026-01-31T12:04:30.000Z", 1.5,
     {"kind": "exited", "code": 7, "text": "exited with code 7"}, 2.5, Stop("want", 3.5, KILLED), "boot", "/cgroup", True,
-    {"pid": 11, "start_time": 3455}, Outcome(4, "1.0", False, 9, "why", {"kind": "exited", "code": 7}), 1, 2,
+    {"pid": 11, "start_time": 3455}, OUTCOME, 1, 2,
     "2026-01-31T12:04:32.000Z", 4.5, (EXIT,), KILLED, KILLED, Successor(13, 3457, "1.1", 5, 10, 6.5, True), 5.5, True,
+    Errand(14, 3458, "probe", 9, 11, "boot", 7.5), 4, ({"name": "before_launch", "seconds": 0.5},),
 )  # fmt: skip
 
 texts = st.text(max_size=20)
@@ -73,6 +78,7 @@ def test_there_is_no_word_before_the_first(tmp_path: Path) -> None:
     assert read_record(nothing) is None
 
 
+@settings(max_examples=30)  # each is synced to the disk
 @given(wants)
 def test_a_want_comes_back(layout: ProjectLayout, want: Want) -> None:
     write_want(layout, want)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 
 import pytest
 
-from agent.model import ExitCause, Exited, FailedToStart, RestartPolicy, Signaled, UnknownExit, cause_to_json
+from agent.model import ExitCause, Exited, FailedToStart, NotReady, RestartPolicy, Signaled, UnknownExit, cause_to_json
 from agent.shim import machine
 from agent.shim.record import Outcome, Record, Want
 from agent.shim.verdict import is_proving, is_superseded, outcome_of, verdict, version_to_run
@@ -20,7 +20,7 @@ FAILED = Outcome(4, "2", False, 9, "exited with code 7", cause_to_json(Exited(7)
 EARLIER = Outcome(3, "1", True, 5)
 
 CLEAN = Exited(0)
-CRASHES = (Exited(7), Signaled(9), FailedToStart("no such file"), UnknownExit("unseen"))
+CRASHES = (Exited(7), Signaled(9), FailedToStart("no such file"), NotReady("no answer"), UnknownExit("unseen"))
 
 
 class Follows(NamedTuple):
@@ -86,7 +86,8 @@ def test_what_follows_an_end(proving: bool, fallback: Optional[str], policy: str
     if expected.ready is None:
         assert found.outcome is None
     else:
-        assert found.outcome == Outcome(4, "2", expected.ready, 9, found.reason, cause_to_json(cause))
+        step = "start" if isinstance(cause, FailedToStart) else "ready"
+        assert found.outcome == Outcome(4, "2", expected.ready, 9, found.reason, cause_to_json(cause), step)
 
 
 @pytest.mark.parametrize("cause", CAUSES, ids=str)

@@ -7,13 +7,14 @@ import os
 import random
 import tarfile
 from pathlib import Path
-from typing import Dict, List
+from typing import Callable, Dict, List
 
 import pytest
 
 from agent.store import logs
 from agent.store.layout import ProjectLayout
-from agent.store.logs import LogTar, Member, header, open_project_logs
+from agent.store.logs import open_project_logs
+from agent.store.logtar import LogTar, Member, header
 
 
 @pytest.fixture
@@ -44,6 +45,7 @@ def read(tar: LogTar) -> Dict[str, bytes]:
             stream = archive.extractfile(member)
             assert stream is not None
             found[member.name] = stream.read()
+    found.pop("web/README.txt", None)
     return found
 
 
@@ -55,16 +57,16 @@ def open_count() -> int:
 def test_sizes_around_the_block(tmp_path: Path, size: int) -> None:
     content = os.urandom(size)
     fd = os.open(write(str(tmp_path / "file"), content), os.O_RDONLY)
-    assert read(LogTar([("a/file", fd, size), ("a/bytes", content)])) == {"a/file": content, "a/bytes": content}
+    assert read(LogTar([Member("a/file", fd, size), Member("a/bytes", content, size)])) == {"a/file": content, "a/bytes": content}
 
 
 @pytest.mark.parametrize("length", [1, 99, 100, 101, 155, 256, 511, 512, 5000])
 def test_names_of_any_length(length: int) -> None:
-    assert read(LogTar([("n" * length, b"x"), ("after", b"y")])) == {"n" * length: b"x", "after": b"y"}
+    assert read(LogTar([Member("n" * length, b"x", 1), Member("after", b"y", 1)])) == {"n" * length: b"x", "after": b"y"}
 
 
 def test_a_name_that_is_not_ascii() -> None:
-    assert read(LogTar([("web/ä\udcff/" + "ö" * 90, b"x")])) == {"web/ä\udcff/" + "ö" * 90: b"x"}
+    assert read(LogTar([Member("web/ä\udcff/" + "ö" * 90, b"x", 1)])) == {"web/ä\udcff/" + "ö" * 90: b"x"}
 
 
 def test_a_size_over_8_gib_is_written_in_base_256() -> None:
@@ -77,9 +79,9 @@ def test_an_empty_tar_is_valid() -> None:
 
 
 def test_reads_of_any_size_and_seeks_see_the_same_bytes(tmp_path: Path) -> None:
-    members: List[Member] = [("a", os.urandom(700)), ("b" * 150, b"")]
+    members: List[Member] = [Member("a", os.urandom(700), 700), Member("b" * 150, b"", 0)]
     fd = os.open(write(str(tmp_path / "file"), os.urandom(3000)), os.O_RDONLY)
-    tar = LogTar([*members, ("c", fd, 3000)])
+    tar = LogTar([*members, Member("c", fd, 3000)])
     whole = tar.read()
     dice = random.Random(0)
     for _ in range(300):
@@ -93,7 +95,7 @@ def test_reads_of_any_size_and_seeks_see_the_same_bytes(tmp_path: Path) -> None:
 
 def test_what_a_file_loses_is_zeros_and_what_it_gains_is_left_out(tmp_path: Path) -> None:
     shrunk, grown = write(str(tmp_path / "shrunk"), b"a" * 2000), write(str(tmp_path / "grown"), b"b" * 2000)
-    tar = LogTar([("s", os.open(shrunk, os.O_RDONLY), 2000), ("g", os.open(grown, os.O_RDONLY), 2000)])
+    tar = LogTar([Member("s", os.open(shrunk, os.O_RDONLY), 2000), Member("g", os.open(grown, os.O_RDONLY), 2000)])
     os.truncate(shrunk, 700)
     with open(grown, "ab") as file:
         file.write(b"c" * 2000)
@@ -102,7 +104,7 @@ def test_what_a_file_loses_is_zeros_and_what_it_gains_is_left_out(tmp_path: Path
 
 def test_close_closes_every_descriptor_once(tmp_path: Path) -> None:
     before = open_count()
-    tar = LogTar([("a", os.open(write(str(tmp_path / "file")), os.O_RDONLY), 1)])
+    tar = LogTar([Member("a", os.open(write(str(tmp_path / "file")), os.O_RDONLY), 1)])
     assert open_count() == before + 1
     tar.close()
     tar.close()
@@ -110,9 +112,10 @@ def test_close_closes_every_descriptor_once(tmp_path: Path) -> None:
 
 
 def test_the_members_and_their_order(layout: ProjectLayout) -> None:
-    for number in (2, 10, 9, 100000000):
+    for number in (2, 7, 8, 9, 10):  # 2 is what a rotation has not removed yet: a row has no gap
         write(f"{layout.logs}/output-{number:08d}.log", str(number).encode())
-    for name in ("events.jsonl", "events.1.jsonl", "output-x.log", "output-1.log.bak", "other"):
+    names = "events.jsonl events.1.jsonl times.jsonl crashes/run-12.json crashes/x output-x.log output-1.log.bak other"
+    for name in names.split():
         write(f"{layout.logs}/{name}", name.encode())
     for name in ("record.json", "history.jsonl", "want.json"):
         write(f"{layout.root}/{name}", b"{}")
@@ -121,9 +124,9 @@ def test_the_members_and_their_order(layout: ProjectLayout) -> None:
     found = read(open_project_logs(layout))
     assert open_count() == before
     assert list(found) == [
-        "web/logs/output-00000002.log", "web/logs/output-00000009.log", "web/logs/output-00000010.log",
-        "web/logs/output-100000000.log", "web/logs/events.1.jsonl", "web/logs/events.jsonl",
-        "web/record.json", "web/history.jsonl", "web/manifest.json",
+        *(f"web/logs/output-{number:08d}.log" for number in (7, 8, 9, 10)), "web/logs/times.jsonl",
+        "web/logs/events.1.jsonl", "web/logs/events.jsonl", "web/crashes/run-12.json",
+        "web/history.jsonl", "web/record.json", "web/manifest.json",
     ]  # fmt: skip
     assert found["web/manifest.json"] == b'{\n "env": {\n  "A": "b"\n }\n}\n'
 
@@ -131,7 +134,7 @@ def test_the_members_and_their_order(layout: ProjectLayout) -> None:
 def test_a_project_without_logs_gives_a_valid_tar(tmp_path: Path) -> None:
     assert read(open_project_logs(ProjectLayout(str(tmp_path / "absent"), "absent"))) == {}
     (tmp_path / "bare").mkdir()
-    assert read(open_project_logs(ProjectLayout(str(tmp_path / "bare"), "bare"), ["*"])) == {}
+    assert list(read(open_project_logs(ProjectLayout(str(tmp_path / "bare"), "bare"), ["*"]))) == ["bare/README.txt"]
 
 
 def test_nothing_but_plain_files_with_one_name_is_taken(layout: ProjectLayout, tmp_path: Path) -> None:
@@ -204,3 +207,65 @@ def test_a_store_that_cannot_be_read_is_an_error_and_leaves_nothing_open(
     with pytest.raises(ValueError, match="Expecting value"):
         open_project_logs(layout)
     assert open_count() == before
+
+
+def grow(layout: ProjectLayout) -> None:
+    """What a project at work does between two downloads."""
+    for name in ("output-00000004.log", "events.jsonl", "times.jsonl", "../history.jsonl"):
+        with open(f"{layout.logs}/{name}", "ab") as file:
+            file.write(b"more\n" * 200)
+    write(f"{layout.logs}/output-00000005.log", b"next")
+
+
+def test_a_snapshot_can_be_taken_again_while_the_project_goes_on(layout: ProjectLayout) -> None:
+    names = "output-00000003.log output-00000004.log events.jsonl times.jsonl ../history.jsonl ../record.json"
+    for name in names.split():
+        write(f"{layout.logs}/{name}", name.encode() * 50)
+    tar = open_project_logs(layout)
+    whole, etag = tar.read(), tar.etag
+    tar.close()
+    grow(layout)
+    again = open_project_logs(layout, (), etag)
+    assert again.etag == etag and again.read() == whole
+    now = open_project_logs(layout)
+    assert now.etag != etag and now.read() != whole
+    for tar in (again, now):
+        tar.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layout: os.unlink(f"{layout.logs}/output-00000003.log"),
+        lambda layout: os.rename(f"{layout.logs}/events.jsonl", f"{layout.logs}/events.1.jsonl"),
+        lambda layout: write(f"{layout.root}/record.json", b"other"),
+        lambda layout: write(f"{layout.logs}/output-00000003.log", b"edited"),
+        lambda layout: write(f"{layout.logs}/crashes/run-9.json"),
+        lambda layout: os.truncate(f"{layout.logs}/output-00000004.log", 1),
+    ],
+)
+def test_a_snapshot_that_is_gone_gives_what_is_there(layout: ProjectLayout, change: Callable[[ProjectLayout], object]) -> None:
+    for name in ("output-00000003.log", "output-00000004.log", "events.jsonl", "../record.json"):
+        write(f"{layout.logs}/{name}", b"some")
+    tar = open_project_logs(layout)
+    tar.close()
+    change(layout)
+    before = open_count()
+    now = open_project_logs(layout, (), tar.etag)
+    assert now.etag != tar.etag
+    assert now.etag == open_and_close(layout)
+    now.close()
+    assert open_count() == before
+
+
+def open_and_close(layout: ProjectLayout) -> str:
+    tar = open_project_logs(layout)
+    tar.close()
+    return tar.etag
+
+
+@pytest.mark.parametrize("etag", ["", "x", "1.2.3-00", "1.1.1.1.1.1-" + "0" * 32, "f" * 5000, "1.1.1.1.1.1-" + "0" * 32 + "\n"])
+def test_a_name_of_no_snapshot_gives_what_there_is_now(layout: ProjectLayout, etag: str) -> None:
+    write(f"{layout.logs}/output-00000003.log", b"some")
+    tar = open_project_logs(layout, (), etag)
+    assert read(tar) == {"web/logs/output-00000003.log": b"some"}

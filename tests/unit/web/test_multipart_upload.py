@@ -32,7 +32,7 @@ def uploads(tmp_path: Path) -> Iterator[Uploads]:
 
 
 def take(uploads: Uploads, pieces: List[bytes]) -> MultipartUpload:
-    body = MultipartUpload("boundary!", uploads.open(None))
+    body = MultipartUpload("boundary!", uploads.open(None), lambda _: None)
     try:
         for piece in pieces:
             body.append(piece)

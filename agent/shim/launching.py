@@ -1,0 +1,104 @@
+"""The way of a new release to its work, as far as a turn sees it: prepared, proved, or rejected."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Dict
+
+from agent.host import procfs, signals
+from agent.model import Release
+from agent.shim import machine
+from agent.shim.capture import open_writer
+from agent.shim.errand import PREPARE, PROBE
+from agent.shim.preparation import prepare
+from agent.shim.readiness import Subject, notify_name, open_notify, prove
+from agent.shim.record import Outcome
+from agent.shim.run import Run
+
+#: Without a readiness of its own, a run is ready once it has been alive for this long.
+READY_SECONDS = 1.0
+
+
+class Launching(Run):
+    """What a turn has to do with a release that is not yet the one at work."""
+
+    # ------------------------------------------------------------------ preparation
+
+    def _prepare(self) -> None:
+        """Have the hooks and migrations of the wanted release run; what runs is left as it is until they have."""
+        assert self.want is not None
+        generation, version = self.want.generation, str(self.want.version)
+        found = self.errands.result(PREPARE, generation)
+        if found.get("done"):
+            self.journal.note(steps=tuple(found["steps"]))
+            if found["failure"] is None:
+                self.journal.publish(prepared=generation)
+            else:
+                self._reject_unprepared(found["failure"])
+        elif not self.errands.is_about(PREPARE, generation):
+            release = self._read_release(version)
+            assert release is not None
+            output = open_writer(self.seen.reader)
+            self.journal.event("prepare", version=version)
+            self.errands.start(PREPARE, generation, lambda tell: prepare(release, self.layout, output, tell), [output])
+            self.journal.publish(explanation=f"{self.record.state}; {version} is being prepared")
+        elif self.errands.pid is None:
+            self._end_all_of(version)
+            self._reject_unprepared({"step": "before_launch", "reason": "its preparation was killed"})
+
+    def _end_all_of(self, version: str) -> None:
+        """What a killed preparation has left: it is of the new release, and what runs is of another."""
+        entry = b"RELEASE_DIR=" + os.fsencode(self.layout.release(version))
+        for process in self._tree().members():
+            if procfs.has_environment(process.pid, entry):
+                signals.send(process.pid, process.start_time, signals.SIGKILL)
+
+    def _reject_unprepared(self, failure: Dict[str, Any]) -> None:
+        self._reject(
+            failure["reason"], failure["step"], exit_cause=failure.get("exit_cause"), output=failure.get("output"),
+            steps=self.record.steps,
+        )  # fmt: skip
+
+    def _reject(self, reason: str, step: str, **members: Any) -> None:
+        """The wanted release has failed; what was at work goes on, and what was not is started again if it can be."""
+        assert self.want is not None
+        version = str(self.want.version)
+        outcome = Outcome(self.want.generation, version, False, reason=reason, step=step, **members)
+        self.journal.event("rejected", version=version, reason=reason)
+        is_idle = self.record.state in (machine.EXITED, machine.FAILED)
+        self.journal.publish(
+            generation=self.want.generation, outcome=outcome, settled=is_idle and self.want.fallback is None,
+            explanation=f"{'not running' if is_idle else self.record.state}; {version} was rejected: {reason}",
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ proof
+
+    def _has_proved(self) -> bool:
+        """By its readiness, which an errand asks about, or by having lived long enough."""
+        record, release = self.record, self.release
+        if release is None or release.readiness is None:
+            return time.monotonic() >= self._proof_ends()
+        found = self.errands.result(PROBE, record.run)
+        if not found.get("ready") and (not self.errands.is_about(PROBE, record.run) or self.errands.may_start_again):
+            self._begin_probe(release)
+        return bool(found.get("ready"))
+
+    def _begin_probe(self, release: Release) -> None:
+        record = self.record
+        notify = self.notify
+        if notify is None and release.readiness is not None and release.readiness.kind == "notify":
+            notify = open_notify(notify_name(self.layout, record.run))  # the errand that had it is gone
+        began = time.time() - (time.monotonic() - record.started_clock)
+        subject = Subject(release, self.layout, record.pid or 0, began, self._proof_ends(), notify=notify)
+        keep = (notify.fileno(),) if notify is not None else ()
+        self.errands.start(PROBE, record.run, lambda tell: prove(subject, tell), keep)
+
+    def _proof_ends(self) -> float:
+        """When (monotonic clock) the run on record has to be ready; without a readiness, is."""
+        readiness = self.release.readiness if self.release is not None else None
+        return self.record.started_clock + (readiness.timeout_seconds if readiness is not None else READY_SECONDS)
+
+    def _is_late(self) -> bool:
+        is_asked = self.release is not None and self.release.readiness is not None
+        return is_asked and time.monotonic() >= self._proof_ends()

@@ -1,0 +1,200 @@
+"""One run of a project: how it is started, stopped, and what its end means.
+
+A run is on record before its program is executed, and over when the last process of its tree is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import replace
+from typing import Optional
+
+from agent.errors import ArtifactFault
+from agent.host import cgroups, clock, files, procfs
+from agent.model import ExitCause, FailedToStart, NotReady, Release, RestartPolicy, Signaled, StopPolicy, signal_number
+from agent.shim import ladder, machine
+from agent.shim.capture import open_writer
+from agent.shim.environment import environment, marker
+from agent.shim.errand import PROBE, Errands
+from agent.shim.journal import Journal
+from agent.shim.readiness import notify_name, open_notify, sentence
+from agent.shim.record import Record, Want
+from agent.shim.resident import Seen
+from agent.shim.rights import claim
+from agent.shim.tree import Spawned, Tree, spawn
+from agent.shim.verdict import must_prepare, verdict
+from agent.store.layout import ProjectLayout
+
+
+class Run:
+    """The run on record, as one turn of its shim sees it."""
+
+    def __init__(self, layout: ProjectLayout, seen: Seen) -> None:
+        self.layout = layout
+        self.seen = seen
+        self.journal = Journal(layout)
+        self.errands = Errands(layout, self.journal, seen.resident)
+        self.notify: Optional[socket.socket] = None
+        self.release: Optional[Release] = None
+        self.want: Optional[Want] = None
+        self.done = False
+
+    @property
+    def record(self) -> Record:
+        """The latest record."""
+        return self.journal.record
+
+    # ------------------------------------------------------------------ a run's start
+
+    def _start(self, version: str) -> None:
+        assert self.want is not None
+        again = self.record.state == machine.BACKOFF
+        self.journal.note(
+            generation=self.want.generation, version=version, settled=False, run=self.record.run + 1, pid=None, start_time=None,
+            adopted=False, killed=(), survivors=(), next_start_at=None, boot_id=procfs.boot_id(), started_at=clock.timestamp(),
+            restarts=self.record.restarts + 1 if again else 0, failures=self.record.failures if again else 0, ended=None,
+            gone_clock=None, stop=None, cgroup=None, started_clock=time.monotonic(),
+            steps=self.record.steps if self.record.prepared == self.want.generation else (), explanation="starting",
+            state=machine.next_state(self.record.state, machine.START), since=clock.timestamp(),
+        )  # fmt: skip
+        segment, offset = self.seen.position
+        self.journal.event("start", version=version, segment=segment, offset=offset)
+        failure = self._spawn(version)
+        if failure is not None:
+            self._over(failure)
+        else:
+            self.journal.go(machine.EXECUTED, "running; not yet ready")
+
+    def _spawn(self, version: str) -> Optional[FailedToStart]:
+        """Fork, record, execute; or why that can't be."""
+        self.release = self._read_release(version)
+        if self.release is None:
+            return FailedToStart(f"release {version} is not in the store")
+        for directory in (self.layout.data, self.layout.secrets):
+            files.make_directory(directory)
+        try:
+            spawned = self._fork(self.release)
+        except ArtifactFault as error:
+            return FailedToStart(error.detail)
+        except OSError as error:
+            return FailedToStart(f"fork: {error.strerror}")
+        self.journal.publish(pid=spawned.pid, start_time=spawned.start_time)
+        failure = spawned.release()
+        if failure is not None:
+            os.waitpid(spawned.pid, 0)
+        elif self.record.cgroup is None:
+            self._join_group(spawned.pid)
+        return failure
+
+    def _join_group(self, pid: int) -> None:
+        cgroup = cgroups.create(self._group_name())
+        if cgroup is not None and cgroups.enter(cgroup, pid):
+            self.journal.note(cgroup=cgroup)
+
+    def _group_name(self) -> str:
+        """Stores on one host must not share groups: the inode number of the project's directory tells them apart."""
+        return f"{os.stat(self.layout.root).st_ino:x}-{self.layout.project}"
+
+    def _fork(self, release: Release) -> Spawned:
+        output = open_writer(self.seen.reader)
+        environ = environment(release, self.layout)
+        if release.readiness is not None and release.readiness.kind == "notify":
+            name = notify_name(self.layout, self.record.run)
+            self.notify = open_notify(name)
+            environ["NOTIFY_SOCKET"] = "@" + name
+        try:
+            rights = claim(release, self.layout, output, self._group_name())
+            self.journal.note(cgroup=rights.group)
+            return spawn(release.command, self.layout.release(release.version), environ, output, {}, rights)
+        finally:
+            os.close(output)
+
+    def _is_preparing(self) -> bool:
+        """Whether the wanted release has yet to be prepared, and the old one runs on meanwhile."""
+        if not must_prepare(self.want, self.record) or self.want is None:
+            return False
+        release = self._read_release(self.want.version)
+        return release is not None and (bool(release.before_launch) or release.migrations is not None)
+
+    def _read_release(self, version: Optional[str]) -> Optional[Release]:
+        document = files.read_json(self.layout.release_json(version)) if version else None
+        return Release.from_json(document) if document is not None else None
+
+    # ------------------------------------------------------------------ a run's end
+
+    def _begin_stop(self, reason: str) -> None:
+        policy = self.release.stop if self.release else StopPolicy()
+        grace = policy.grace_seconds
+        if self.want is not None and not self.want.up and self.want.grace_seconds is not None:
+            grace = self.want.grace_seconds
+        cancelled = () if self._is_preparing() else self.errands.cancel()
+        stop = ladder.begin(self._tree(), reason, signal_number(policy.signal), grace, time.monotonic())
+        stop = replace(stop, killed=(*cancelled, *stop.killed))
+        self.journal.event("stop", reason=reason, signal=policy.signal, grace_seconds=grace)
+        self.journal.go(machine.STOP, f"stopping: {policy.signal} sent, SIGKILL follows after {grace:g} s", stop=stop)
+
+    def _pursue_stop(self) -> None:
+        assert self.record.stop is not None
+        stop, survivors = ladder.pursue(self._tree(), self.record.stop, time.monotonic())
+        if survivors and not self.record.survivors:
+            self.journal.note(explanation="stopping: SIGKILL was sent and has not ended every process")
+        if stop != self.record.stop or tuple(survivors) != self.record.survivors:
+            self.journal.publish(stop=stop, survivors=tuple(survivors))
+
+    def _over(self, cause: ExitCause) -> None:
+        """The tree is empty: put the end on record, then decide what follows."""
+        ran, stop = time.monotonic() - self.record.started_clock, self.record.stop
+        if isinstance(cause, Signaled) and self.record.cgroup is not None and cgroups.oom_kills(self.record.cgroup):
+            cause = replace(cause, oom=True)
+        killed = stop.killed if stop is not None else ()
+        by_itself = stop is None or stop.reason in ("crash", "unready")
+        if stop is not None and stop.reason == "unready":
+            cause = self._not_ready()
+        self.journal.remember_end(cause, ran, by_itself, killed)
+        if not self._is_preparing():
+            self.errands.cancel()
+        if self.record.cgroup is not None:
+            cgroups.remove(self.record.cgroup)
+        self.journal.note(
+            pid=None,
+            start_time=None,
+            adopted=False,
+            cgroup=None,
+            killed=killed,
+            survivors=(),
+            stop=None,
+            ended=None,
+            gone_clock=None,
+        )
+        if by_itself:
+            self._ended_by_itself(cause, ran)
+        else:
+            leaving = stop is not None and stop.reason == "leaving"
+            self.journal.go(machine.FINISH, "stopped, since its shim was told to end" if leaving else "stopped as asked")
+
+    def _ended_by_itself(self, cause: ExitCause, ran: float) -> None:
+        policy = self.release.restart if self.release else RestartPolicy()
+        found = verdict(None if self.seen.leaving else self.want, self.record, policy, cause, ran)
+        if found.outcome is not None:
+            failure = self.errands.result(PROBE, self.record.run).get("failure")
+            self.journal.note(outcome=replace(found.outcome, readiness=failure))
+        if found.event == machine.RETRY:
+            at = clock.timestamp(time.time() + found.delay_seconds)
+            self.journal.go(
+                found.event, f"backing off: {found.reason}; next start at {at}", failures=found.failures, next_start_at=at,
+                next_start_clock=time.monotonic() + found.delay_seconds,
+            )  # fmt: skip
+        else:
+            self.journal.go(found.event, found.reason, settled=found.settled)
+
+    def _not_ready(self) -> NotReady:
+        readiness = self.release.readiness if self.release else None
+        seconds = readiness.timeout_seconds if readiness else 0.0
+        failure = self.errands.result(PROBE, self.record.run).get("failure", {})
+        return NotReady(f"{sentence(failure)} (for {seconds:g} s)")
+
+    def _tree(self) -> Tree:
+        resident = self.seen.resident
+        return Tree(resident, resident, marker(self.layout), self.record.cgroup, self.record.adopted, [self.errands.pid])

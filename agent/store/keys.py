@@ -1,0 +1,156 @@
+"""The keys that open this agent: the admin's in `token`, all others in `tokens.json`, as digests only.
+
+Both files are read anew for each call, so that a key added or revoked on the host counts at once; `tokens.json`
+is parsed again only when its bytes have changed. A file that can't be understood opens nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from agent.errors import AgentError, Conflict, NotFound, UsageError
+from agent.host import clock, files
+from agent.model import ADMIN, ROLES, SCHEMA, parse_digest, parse_project
+from agent.store.layout import StoreLayout
+
+#: The name that the key in `token` goes by.
+ADMIN_NAME = "admin"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+#: As clock.timestamp writes it, so that text order is time order.
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+@dataclass(frozen=True)
+class Key:
+    """Who holds it and what it opens. `projects`: exact names, None for all, empty for none; `expires_at`: UTC, None never."""
+
+    name: str
+    role: str
+    sha256: str
+    projects: Optional[Tuple[str, ...]] = None
+    expires_at: Optional[str] = None
+    created_at: str = ""
+
+    def is_expired(self, now: str) -> bool:
+        """Whether it opens nothing any more at this timestamp."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+class KeyRing:
+    """Every key of this host as the files have them at this moment."""
+
+    def __init__(self, token_file: str, keys_file: str) -> None:
+        self._token_file = token_file
+        self._keys_file = keys_file
+        self._parsed: Tuple[Optional[bytes], Tuple[Key, ...]] = (None, ())
+        self._complaint = ""
+
+    def read(self) -> Tuple[Key, ...]:
+        """The admin's key first. What is wrong with `tokens.json` is said once on stderr, and then it opens nothing."""
+        token = (files.read_bytes(self._token_file) or b"").strip()
+        admin = (Key(ADMIN_NAME, ADMIN, hashlib.sha256(token).hexdigest()),) if token else ()
+        return (*admin, *self._further())
+
+    def _further(self) -> Tuple[Key, ...]:
+        try:
+            data = files.read_bytes(self._keys_file)
+            if data != self._parsed[0]:
+                self._parsed = (data, tuple(parse(data)) if data is not None else ())
+            return self._parsed[1]
+        except (ValueError, RecursionError, PermissionError, IsADirectoryError) as error:
+            complaint = f"{self._keys_file} is not used, so its keys open nothing: {error}\n"
+            if complaint != self._complaint:
+                sys.stderr.write(complaint)
+                self._complaint = complaint
+            return ()
+
+
+def parse(data: bytes) -> List[Key]:
+    """The keys in `tokens.json`. ValueError that says what is wrong; a member that is not known is wrong, too."""
+    document = json.loads(data)
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA or not isinstance(document.get("keys"), list):
+        raise ValueError(f'it is no object with "schema": {SCHEMA} and a list "keys"')
+    keys = [_read_key(entry) for entry in document["keys"]]
+    for taken in ([key.name for key in keys], [key.sha256 for key in keys]):
+        if len(set(taken)) != len(taken):
+            raise ValueError("a key is there twice")
+    return keys
+
+
+def _read_key(entry: Any) -> Key:
+    if not isinstance(entry, dict) or not {"name", "role", "sha256"} <= entry.keys() <= set(Key.__dataclass_fields__):
+        raise ValueError("a key has members that are missing or not known")
+    name = entry["name"]
+    projects, expires = entry.get("projects"), entry.get("expires_at")
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == ADMIN_NAME:
+        raise ValueError(f"{name!r:.80} is no name of a key")
+    if entry["role"] not in ROLES:
+        raise ValueError(f"key {name} has the role {entry['role']!r:.40}, which is none of {', '.join(ROLES)}")
+    if expires is not None and not (isinstance(expires, str) and _TIMESTAMP.fullmatch(expires)):
+        raise ValueError(f"key {name} has an expires_at that is no timestamp")
+    if projects is not None and not isinstance(projects, list):
+        raise ValueError(f"key {name} has projects that are no list")
+    try:
+        allowed = None if projects is None else tuple(parse_project(project) for project in projects)
+        return Key(name, entry["role"], parse_digest(entry["sha256"]), allowed, expires, str(entry.get("created_at", "")))
+    except AgentError as error:
+        raise ValueError(f"key {name}: {error.detail}") from None
+
+
+def add(
+    store: StoreLayout, name: str, role: str, projects: Optional[Sequence[str]] = None, expires_at: Optional[str] = None
+) -> Tuple[Key, str]:
+    """A new key, and its text, which is kept nowhere. Conflict when the name is taken, UsageError when it is none."""
+    if not _NAME.fullmatch(name) or name == ADMIN_NAME:
+        raise UsageError(f"{name!r:.80} is no name for a key.", "Use a-z, 0-9, '.', '_', '-'; 'admin' is taken.")
+    token = f"ant_{role}_{secrets.token_hex(32)}"
+    allowed = None if projects is None else tuple(map(parse_project, projects))
+    key = Key(name, role, hashlib.sha256(token.encode()).hexdigest(), allowed, expires_at, clock.timestamp())
+    with _changing(store) as keys:
+        if name in keys:
+            raise Conflict(f"There is a key {name} already.", "Take another name, and revoke the old one later.")
+        keys[name] = key
+    return key, token
+
+
+def revoke(store: StoreLayout, name: str) -> None:
+    """The key opens nothing from now on. NotFound when there is none of that name."""
+    with _changing(store) as keys:
+        if keys.pop(name, None) is None:
+            raise NotFound(f"There is no key {name!r:.80}.", f"There are: {', '.join(sorted(keys)) or 'none'}.")
+
+
+def every(store: StoreLayout) -> List[Key]:
+    """The keys in `tokens.json`, by name. UsageError when the file is not one that we wrote."""
+    data = files.read_bytes(store.keys)
+    try:
+        return sorted(parse(data), key=lambda key: key.name) if data is not None else []
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{store.keys}: {error}.", "Mend the file, or remove it and add the keys anew.") from None
+
+
+@contextlib.contextmanager
+def _changing(store: StoreLayout) -> Iterator[Dict[str, Key]]:
+    """The keys by name, to be changed in place; written back whole at the end unless the block raised."""
+    directory = os.open(store.root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        keys = {key.name: key for key in every(store)}
+        yield keys
+        files.write_json(store.keys, {"schema": SCHEMA, "keys": [_to_json(key) for key in keys.values()]})
+    finally:
+        os.close(directory)  # and with it the lock
+
+
+def _to_json(key: Key) -> Mapping[str, Any]:
+    return {name: value for name, value in asdict(key).items() if value is not None}

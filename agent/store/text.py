@@ -1,0 +1,116 @@
+"""Output as text: the lines of a run, of a stretch of time, the last ones, those with some text in them, or those to come.
+
+Everything is a place in the row of bytes (output.py), so a line of any length costs no memory, and each step
+looks at a bounded number of bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Optional
+
+from agent.store.output import BLOCK_BYTES, Output
+
+#: How much one step searches at most, so that many readers share one thread.
+_STEP_BYTES = 4 << 20
+#: What has no newline for so long is judged as it is, by a reader that follows.
+_LONG_LINE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class TextQuery:
+    """What of the output is asked for. Times are seconds since the epoch; `grep` is a plain piece of a line.
+
+    `run` is a run's number, 0 for the last.
+    """
+
+    tail: Optional[int] = None
+    since: Optional[float] = None
+    until: Optional[float] = None
+    grep: bytes = b""
+    run: Optional[int] = None
+    follow: bool = False
+
+
+def tail_begin(output: Output, begin: int, end: int, count: int, grep: bytes = b"") -> int:
+    """Where the last `count` lines (those with `grep` in them) begin, found from the end backwards."""
+    at = end
+    for _ in range(count):
+        last = output.find_last(grep, begin, at) if grep else at - 1  # its own newline ends the last line
+        if last < begin:
+            return at
+        at = output.find_last(b"\n", begin, last) + 1 or begin
+    return at
+
+
+class Text:
+    """A stream of the lines from `begin` to `end`, or without end for as long as the file `alive` exists.
+
+    It owns the output. `waits`: there is nothing to be had before something happens.
+    """
+
+    def __init__(self, output: Output, begin: int, end: Optional[int], grep: bytes = b"", alive: str = "") -> None:
+        self.is_live = end is None
+        self.waits = False
+        self._output = output
+        self._end = end
+        self._grep = grep
+        self._alive = alive
+        self._at = self._searched = begin
+        self._line_end: Optional[int] = None
+        self._has_more = True
+
+    def step(self) -> Optional[bytes]:
+        """The next bytes, or b"" when there are none yet; None at the end.
+
+        LookupError when what comes next was rotated away before it was read; OSError if it can't be read.
+        """
+        self.waits = False
+        if not self._has_more:
+            if not self.is_live or not os.path.exists(self._alive):
+                return None
+            self._output.forget(self._at)
+            if not self._output.grow():
+                self.waits = True
+                return b""
+        end = self._output.size if self._end is None else self._end
+        return self._filtered(end) if self._grep else self._plain(end)
+
+    def _plain(self, end: int) -> bytes:
+        data = self._output.read(self._at, end)
+        self._at += len(data)
+        self._has_more = self._at < end and bool(data)
+        return data
+
+    def _filtered(self, end: int) -> bytes:
+        """Some bytes of lines with `grep` in them."""
+        parts, size = [], 0
+        limit = min(end, self._searched + _STEP_BYTES)
+        while size < BLOCK_BYTES and (self._line_end is not None or self._find_line(limit, end)):
+            part = self._output.read(self._at, self._line_end or 0)
+            parts.append(part)
+            size += len(part)
+            self._at += len(part)
+            if not part or self._at == self._line_end:
+                self._at = self._searched = self._line_end or 0
+                self._line_end = None
+        self._has_more = self._line_end is not None or limit < end or size >= BLOCK_BYTES
+        return b"".join(parts)
+
+    def _find_line(self, limit: int, end: int) -> bool:
+        """Go to the next line with `grep` in it, where that begins before `limit`; False when there is no whole one."""
+        hit = self._output.find(self._grep, self._searched, limit)
+        self._searched = hit if hit >= 0 else max(self._searched, limit - len(self._grep) + 1)
+        self._at = max(self._at, self._output.find_last(b"\n", self._at, self._searched) + 1)
+        if hit < 0:
+            return False
+        stop = self._output.find(b"\n", hit, end) + 1
+        if not stop and self.is_live and end - hit < _LONG_LINE_BYTES:
+            return False
+        self._line_end = stop or end
+        return True
+
+    def close(self) -> None:
+        """Let go of the output."""
+        self._output.close()

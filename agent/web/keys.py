@@ -1,0 +1,70 @@
+"""From the Authorization header to a caller."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import math
+from typing import Callable, Optional, Sequence
+
+from agent.errors import TooManyAttempts, Unauthenticated
+from agent.host import clock
+from agent.model import ADMIN
+from agent.store.keys import Key
+from agent.web.attempts import Attempts
+from agent.web.caller import Caller
+
+#: What a caller is named where no key is asked for.
+ANYBODY = "anybody"
+
+
+class Keys:
+    """The keys that open this agent. `keys` gives them as they are at this moment and is asked every time."""
+
+    def __init__(self, keys: Callable[[], Sequence[Key]], required: bool = True) -> None:
+        self._keys = keys
+        self._required = required
+        self._attempts = Attempts()
+
+    def identify(self, authorization: str, address: str) -> Caller:
+        """Whose key the header holds (RFC 6750 Bearer, or RFC 7617 Basic with the key as password).
+
+        Unauthenticated when it holds none of ours, TooManyAttempts when that happened too often from this address;
+        a good key always passes.
+        """
+        if not self._required:
+            return Caller(ANYBODY, ADMIN, None, address)
+        key = self._find(_token(authorization))
+        if key is not None and not key.is_expired(clock.timestamp()):
+            return Caller(key.name, key.role, key.projects, address)
+        wait_seconds = self._attempts.take(address) if authorization else 0.0
+        if wait_seconds:
+            hint = "A good key is let through at any time. Correct the key that is sent."
+            raise TooManyAttempts("Too many wrong keys came from this address.", hint, math.ceil(wait_seconds))
+        refusal = Unauthenticated()
+        if authorization:
+            refusal.tried = "a wrong key" if key is None else f"the expired key {key.name}"
+        raise refusal
+
+    def _find(self, token: bytes) -> Optional[Key]:
+        """Every entry is compared, in constant time, whether or not one before it matched."""
+        given = hashlib.sha256(token).hexdigest()
+        found = None
+        for key in self._keys():
+            if hmac.compare_digest(given, key.sha256) and token:
+                found = key
+        return found
+
+
+def _token(authorization: str) -> bytes:
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip(" ").encode("latin-1")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(credentials.strip(" "), validate=True).partition(b":")[2]
+        except (binascii.Error, ValueError):
+            return b""
+    return b""
