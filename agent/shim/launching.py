@@ -18,6 +18,8 @@ from agent.shim.run import Run
 
 #: Without a readiness of its own, a run is ready once it has been alive for this long.
 READY_SECONDS = 1.0
+#: A check that is under way when the time is over may still tell what it saw for so long.
+LAST_WORD_SECONDS = 5.0
 
 
 class Launching(Run):
@@ -80,7 +82,9 @@ class Launching(Run):
         if release is None or release.readiness is None:
             return time.monotonic() >= self._proof_ends()
         found = self.errands.result(PROBE, record.run)
-        if not found.get("ready") and (not self.errands.is_about(PROBE, record.run) or self.errands.may_start_again):
+        is_begun = self.errands.is_about(PROBE, record.run)
+        is_lost = is_begun and self.errands.may_start_again and time.monotonic() < self._proof_ends()
+        if not found.get("ready") and (not is_begun or is_lost):
             self._begin_probe(release)
         return bool(found.get("ready"))
 
@@ -100,5 +104,8 @@ class Launching(Run):
         return self.record.started_clock + (readiness.timeout_seconds if readiness is not None else READY_SECONDS)
 
     def _is_late(self) -> bool:
-        is_asked = self.release is not None and self.release.readiness is not None
-        return is_asked and time.monotonic() >= self._proof_ends()
+        """Time is over, and the check that was under way has said what it saw, unless that takes too long as well."""
+        if self.release is None or self.release.readiness is None:
+            return False
+        late_by = time.monotonic() - self._proof_ends()
+        return late_by >= LAST_WORD_SECONDS or (late_by >= 0 and self.errands.pid is None)

@@ -56,7 +56,7 @@ class Turn(Launching):
         record, now = self.record, time.monotonic()
         due = []
         if record.state == machine.RUNNING:
-            due.append(self._proof_ends() if not self._is_late() else now + _LOOK_SECONDS)
+            due.append(self._proof_ends() if now < self._proof_ends() else now + _LOOK_SECONDS)
             if record.errand is not None and self.errands.pid is None:
                 due.append(record.errand.clock + AGAIN_SECONDS)
         if self.errands.is_silent or (record.state in (machine.EXITED, machine.FAILED) and not self.done):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import random
 import secrets
 import socket
 import urllib.parse
@@ -80,8 +82,9 @@ def multipart(fields: Mapping[str, str], files: Mapping[str, Tuple[str, bytes]])
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address: Tuple[str, int] = probe.getsockname()
-        return address[1]
+    """A port of 127.0.0.1 that nobody listens on, and that the kernel gives to no outgoing connection."""
+    while True:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
