@@ -73,7 +73,7 @@ def test_stop(own_host: AgentHost, project: str) -> None:
     assert stop.returncode == 0, stop
     assert not own_host.is_answering()
     assert own_host.process is not None
-    assert own_host.process.wait(10) == 0
+    assert own_host.process.wait(120) == 0
     assert [process.pid for process in own_host.project_processes(project)] == [pid]
     own_host.start()
 
