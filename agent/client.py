@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from agent.config import DEFAULT_LISTEN, ENVIRONMENT_PREFIX, ServeConfig, default_store
 from agent.connection import Body, ConnectionLost, Exchange, Progress, form_body, reason
 from agent.errors import KINDS, AgentError, Unreachable, UsageError, from_problem
-from agent.model import parse_project
+from agent.model import parse_project, parse_secret_name
 from agent.store.layout import StoreLayout
 
 Json = Dict[str, Any]
@@ -110,6 +110,18 @@ class Client:
         """Launch an older release that is still on the host; by default the one before."""
         call = {} if version is None else {"version": version}
         return self._json("POST", _path(project) + "/rollback", _json_body(call), WORK_SECONDS)
+
+    def secrets(self, project: str) -> Json:
+        """The names of the project's secrets: `{"secrets": [name, …]}`."""
+        return self._json("GET", _path(project) + "/secrets")
+
+    def set_secret(self, project: str, name: str, value: bytes) -> Json:
+        """Set a secret, or replace it."""
+        return self._json("PUT", _path(project, name), Body(io.BytesIO(value), len(value), "application/octet-stream"))
+
+    def delete_secret(self, project: str, name: str) -> Json:
+        """Remove a secret."""
+        return self._json("DELETE", _path(project, name))
 
     def history(self, project: str) -> Json:
         """The project's launches, kills, exits and rollbacks, oldest first."""
@@ -272,8 +284,8 @@ def _json_body(call: Json) -> Body:
     return Body(io.BytesIO(data), len(data), "application/json")
 
 
-def _path(project: str) -> str:
-    return "/project/" + parse_project(project)
+def _path(project: str, secret: Optional[str] = None) -> str:
+    return "/project/" + parse_project(project) + (f"/secrets/{parse_secret_name(secret)}" if secret is not None else "")
 
 
 def _content_type(answer: http.client.HTTPResponse) -> str:

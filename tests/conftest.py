@@ -98,6 +98,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marked = metafunc.definition.get_closest_marker("e2e")
     versions = (OLDEST, NEWEST) if marked or _folder(metafunc.definition.path) == "e2e" else ()
     found = find_interpreters(*versions)
+    if metafunc.definition.get_closest_marker("newest"):
+        found = dict([max(found.items(), key=lambda item: tuple(map(int, item[0].split("."))))])
     # indirect: of a direct parameter pytest does not see that two tests share it, and each would get a host of its own
     names = [f"py{name}" for name in found]
     metafunc.parametrize("python", list(found.values()), ids=names, scope="session", indirect=True)

@@ -7,7 +7,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional, Sequence
 
-from agent.cli import completion, hosts, kill, launch, logs, simple, status, stop, token, why
+from agent.cli import completion, hosts, kill, launch, logs, secrets, simple, status, stop, token, why
 from agent.cli.hosts import OnHosts
 from agent.cli.options import parser
 from agent.cli.printing import launch_sentence, print_json
@@ -52,6 +52,7 @@ VERBS: Dict[str, Verb] = {
     "kill": Verb("Kill a project, its whole process tree.", kill.arguments, kill.run, kill.EPILOG, kill.ON_HOSTS),
     "restart": Verb("Start a project's current release again.", simple.project, simple.restart, "", simple.RESTART),
     "rollback": Verb("Launch an older release of a project.", simple.project_and_version, simple.rollback, "", simple.ROLLBACK),
+    "secrets": Verb("List, set or delete the secrets of a project.", secrets.arguments, secrets.run, secrets.EPILOG),
     "token": Verb("Add, list or revoke keys, on the agent's host.", token.arguments, token.run, token.EPILOG),
     "stop": Verb("Stop the agent on this host, not its projects.", stop.arguments, stop.run, stop.EPILOG),
     "completion": Verb("Print what makes bash or zsh complete these verbs.", completion.arguments, _complete, completion.EPILOG),

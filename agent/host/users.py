@@ -65,16 +65,14 @@ def _may_pass(status: os.stat_result, user: User) -> bool:
 
 
 def give(path: str, user: User) -> None:
-    """Make the user the owner of a folder and of all that is in it, if it is not theirs yet.
+    """Make the user the owner of a folder and of all that is in it.
 
     Symlinks are not followed, and a file with further names elsewhere keeps its owner: whoever put it there may have
     meant somebody else's.
     """
-    if os.stat(path).st_uid == user.uid:
-        return
     for _, folders, names, folder in os.fwalk(path, follow_symlinks=False):
         for name in (*folders, *names):
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode):
                 os.chown(name, user.uid, user.gid, dir_fd=folder, follow_symlinks=False)
-    os.chown(path, user.uid, user.gid)  # last: a give that was cut short is done again
+    os.chown(path, user.uid, user.gid)  # last: who looks at it knows that all of it was given

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from typing import Any, Dict, List
 
 from agent.errors import NotFound
 from agent.host import clock, files
 from agent.shim.handle import Control, Handle
+from agent.store import releases, secrets
 from agent.store.layout import StoreLayout
 from agent.store.unpacker import Unpacker
 
@@ -39,6 +41,13 @@ class Agent:
     def projects(self) -> List[str]:
         """Every project of this host by name, sorted."""
         return sorted(name for name in os.listdir(self.store.projects) if os.path.exists(self.store.project(name).want))
+
+
+def forget_if_unused(handle: Handle) -> None:
+    """Leave nothing of a project that was never launched, has no release and no secret."""
+    layout = handle.layout
+    if handle.want() is None and not releases.every(layout) and not secrets.names(layout):
+        shutil.rmtree(layout.root, ignore_errors=True)
 
 
 def remember(handle: Handle, event: str, **members: Any) -> None:

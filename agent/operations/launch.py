@@ -18,7 +18,7 @@ from agent.host import clock, files, locks
 from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
 from agent.operations import canary, own
-from agent.operations.agent import Agent
+from agent.operations.agent import Agent, forget_if_unused
 from agent.operations.outcome import conclude, start
 from agent.shim import machine
 from agent.shim.handle import Handle
@@ -91,7 +91,7 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
             return _launch(agent, handle, call, steps)
         finally:
             os.close(lock)
-            _forget_if_nothing_came_of_it(handle)
+            forget_if_unused(handle)
     finally:
         files.remove_if_present(call.upload.path)
 
@@ -231,9 +231,3 @@ def _reply(status: str, release: Release, record: Record, replaced: Optional[str
         "warnings": list(release.warnings),
         "steps": steps.done,
     }
-
-
-def _forget_if_nothing_came_of_it(handle: Handle) -> None:
-    """A first launch that was refused before anything was wanted leaves no project behind."""
-    if handle.want() is None and not releases.every(handle.layout):
-        shutil.rmtree(handle.layout.root, ignore_errors=True)

@@ -55,7 +55,8 @@ def require(release: Release, layout: ProjectLayout) -> None:
     if missing:
         raise ArtifactFault(
             f"secrets: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not on this host.",
-            f"Set it first: PUT /project/{release.project}/secrets/{missing[0]}, or 'ant-host-agent.pyz secrets set'.",
+            f"Set it first: PUT /project/{release.project}/secrets/{missing[0]}, or "
+            f"'ant-host-agent.pyz secrets set {release.project} {missing[0]}'.",
             step="secrets", field="secrets", missing=missing,
         )  # fmt: skip
     user = _user(release)
@@ -101,8 +102,9 @@ def lend(release: Release, layout: ProjectLayout, output: int) -> Rights:
 
 
 def _hand_over(layout: ProjectLayout, owner: User, output: int) -> None:
-    for folder in (layout.data, layout.secrets):
-        users.give(folder, owner)
+    if os.stat(layout.data).st_uid != owner.uid:  # it may be large
+        users.give(layout.data, owner)
+    users.give(layout.secrets, owner)  # one may have been set while the folder changed hands
     os.fchown(output, owner.uid, owner.gid)  # or it could not open /dev/stdout
 
 

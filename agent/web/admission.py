@@ -32,7 +32,7 @@ from agent.web.keys import Keys
 from agent.web.lanes import Lane
 from agent.web.multipart_upload import OVERHEAD_BYTES, MultipartUpload, boundary_of
 from agent.web.origin import Origins
-from agent.web.routes import JSON, NONE, PING, Route, RouteTable
+from agent.web.routes import BYTES, JSON, NONE, PING, Route, RouteTable
 from agent.web.spool import Body, Spool, Uploads
 
 Buffer = Union[Body, Spool, MultipartUpload]
@@ -70,6 +70,8 @@ class Gate:
                 route.permit_project(request.caller, project)
         if route.body == NONE:
             return _no_body(route, request)
+        if route.body == BYTES:
+            return _small_body(request)
         content_type = request.headers.get("CONTENT_TYPE", "")
         kind = content_type.partition(";")[0].strip().lower()
         if route.body == JSON:
@@ -136,7 +138,7 @@ def _require_json(kind: str) -> None:
 def _small_body(request: AdmissionParser) -> Body:
     if request.content_length > JSON_BYTES:
         raise TooLarge(
-            f"The body is larger than {JSON_BYTES} bytes.", "This call takes a small JSON object.", limit_bytes=JSON_BYTES
+            f"The body is larger than {JSON_BYTES} bytes.", "This call takes a small body.", limit_bytes=JSON_BYTES
         )
     return Body(JSON_BYTES)
 

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Pattern, Sequen
 import bottle
 
 from agent.errors import AgentError, MethodNotAllowed, NotFound
-from agent.model import ADMIN, DEPLOY, READ, parse_project, parse_version
+from agent.model import ADMIN, DEPLOY, READ, parse_project, parse_secret_name, parse_version
 from agent.store.logtar import LogTar
 from agent.web import problems
 from agent.web.call import (
@@ -31,10 +31,11 @@ from agent.web.intake import RAW_FIELDS, URL_FIELDS, receive
 from agent.web.log_query import FIELDS as LOG_FIELDS
 from agent.web.log_query import as_tar, as_text, text_query
 from agent.web.ranges import wanted_etag, wanted_range
+from agent.web.secret_calls import delete_secret, put_secret, secret_names
 from agent.web.services import Services
 from agent.web.streams import STREAM, Sending
 
-NONE, JSON, UPLOAD = "none", "json", "upload"
+NONE, JSON, BYTES, UPLOAD = "none", "json", "bytes", "upload"
 PING = "/ping"
 
 #: A handler's answer: a JSON document with its status, a tar, plain text, or what is sent as it comes.
@@ -130,6 +131,7 @@ def health(call: Call) -> Answer:
 _PROJECT: Fields = {"project": Field(parse_project)}
 _VERSION: Fields = {"version": Field(parse_version)}
 _KILL: Fields = {"grace_seconds": seconds("grace_seconds"), "purge": flag("purge")}
+_IN_PATH: Fields = {**_PROJECT, "name": Field(parse_secret_name)}
 _NAMED = ("project",)
 
 ROUTES: Tuple[Route, ...] = (
@@ -146,6 +148,9 @@ ROUTES: Tuple[Route, ...] = (
     Route("describe", "POST", "/describe_projects", describe, JSON, fields=_PROJECT, role=READ, for_limited_keys=True),
     Route("restart", "POST", "/project/<project>/restart", restart, lane="launch", role=DEPLOY),
     Route("rollback", "POST", "/project/<project>/rollback", rollback, JSON, fields=_VERSION, lane="launch", role=DEPLOY),
+    Route("secrets", "GET", "/project/<project>/secrets", secret_names, role=READ),
+    Route("set secret", "PUT", "/project/<project>/secrets/<name>", put_secret, BYTES, role=DEPLOY),
+    Route("delete secret", "DELETE", "/project/<project>/secrets/<name>", delete_secret, role=DEPLOY),
     Route("history", "GET", "/project/<project>/history", history, role=READ),
     Route("health", "GET", "/healthz", health, role=READ),
 )
@@ -223,7 +228,7 @@ def _read(call: Call, route: Route, arguments: Mapping[str, str]) -> None:
     """Fill in the call's values, and make sure that the caller may work on the project among them."""
     if route.path == PING:
         return
-    call.values.update({name: _PROJECT[name].read(value) for name, value in arguments.items()})
+    call.values.update({name: _IN_PATH[name].read(value) for name, value in arguments.items()})
     if route.body != UPLOAD:  # an upload's values come in one of three shapes: intake.py
         call.values.update(read_query(call.environ.get("QUERY_STRING", ""), route.query))
     if route.body == JSON:

@@ -74,6 +74,7 @@ class Noted:
     def operations(self) -> Operations:
         return Operations(
             launch=self.launch, kill=self.kill, describe=self.describe, describe_all=self.describe_all,
+            put_secret=self.put_secret, delete_secret=self.delete_secret, secret_names=self.secret_names,
             restart=self.restart, rollback=self.rollback, history=self.history, health=self.health, tar=self.tar,
         )  # fmt: skip
 
@@ -119,6 +120,15 @@ class Noted:
 
     def health(self, agent: Agent) -> Tuple[int, Dict[str, Any]]:
         return 503, self.note("health")
+
+    def put_secret(self, agent: Agent, project: str, name: str, value: bytes) -> Tuple[int, Dict[str, Any]]:
+        return 201, self.note("put_secret", project=project, secret=name, value=value)
+
+    def delete_secret(self, agent: Agent, project: str, name: str) -> Dict[str, Any]:
+        return self.note("delete_secret", project=project, secret=name)
+
+    def secret_names(self, agent: Agent, project: str) -> Dict[str, Any]:
+        return self.note("secret_names", project=project)
 
     def tar(self, agent: Agent, project: str, etag: str) -> LogTar:
         self.note("logs", project=project)

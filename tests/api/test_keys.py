@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 
-from agent.web.routes import JSON, PING, ROUTES, UPLOAD, Route
+from agent.web.routes import BYTES, JSON, PING, ROUTES, UPLOAD, Route
 from tests.api.conftest import BEARER, RAW, TOKEN, Web, head, problem
 from tests.support import http
 from tests.support.http import Response
@@ -24,6 +24,7 @@ each_route = pytest.mark.parametrize("route", CLOSED, ids=lambda route: f"{route
 #: Every call that less than an admin may make, and what it takes. A new name here is a decision.
 ROLES = {
     "launch": "deploy", "kill": "deploy", "restart": "deploy", "rollback": "deploy",
+    "set secret": "deploy", "delete secret": "deploy", "secrets": "read",
     "logs": "read", "describe": "read", "history": "read", "health": "read",
 }  # fmt: skip
 #: Those of them that a key of some projects may make without naming one.
@@ -43,7 +44,7 @@ def call(web: Web, route: Route, project: str, key: Dict[str, str]) -> Response:
     if route.body == JSON:
         values = {"project": project} if "project" in route.fields else {}
         return web.request(route.method, path, json.dumps(values).encode(), {**key, "Content-Type": "application/json"})
-    return web.request(route.method, path, None, key)
+    return web.request(route.method, path, b"value" if route.body == BYTES else None, key)
 
 
 def names_a_project(route: Route) -> bool:
