@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import List, NoReturn, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
-from agent.errors import AgentError
+from agent.errors import AgentError, AlreadyRunning
 
 _FLAGS_WITH_VALUE = (
     "--listen",
@@ -59,7 +59,7 @@ def dispatch(words: List[str]) -> int:
 
         return web.main(rest)
     if verb in (None, "serve") and not {"-h", "--help"} & set(words):
-        _serve(rest)
+        return _serve(rest)
     from agent.cli import main as cli
 
     return cli.run(verb or "help", rest)
@@ -89,13 +89,19 @@ def explain(error: AgentError) -> str:
     return text
 
 
-def _serve(words: List[str]) -> NoReturn:
+def _serve(words: List[str]) -> int:
+    """Only ever returns after an upgrade of the agent that runs already."""
     from agent.config import parse_serve
 
     config = parse_serve(words, os.environ)
     from agent.operations.bootstrap import bootstrap
 
-    bootstrap(config)
+    try:
+        bootstrap(config)
+    except AlreadyRunning as running:
+        from agent.cli import upgrade
+
+        return upgrade.run(running)
 
 
 if __name__ == "__main__":

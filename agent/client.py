@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from agent.config import DEFAULT_LISTEN, ENVIRONMENT_PREFIX, ServeConfig, default_store
 from agent.connection import Body, ConnectionLost, Exchange, Progress, form_body, reason
+from agent.download import Download
 from agent.errors import KINDS, AgentError, Unreachable, UsageError, from_problem
 from agent.model import parse_project, parse_secret_name
 from agent.store.layout import StoreLayout
@@ -48,18 +49,18 @@ class Client:
         on_progress: Optional[Progress] = None,
         retries: int = 2,
         manifest: Optional[Json] = None,
+        force: bool = False,
     ) -> Json:
         """Upload an artifact (a path, or a seekable binary file) and wait until it runs; the agent's reply.
 
-        `manifest` counts instead of the artifact's own. A broken connection is tried again `retries`
-        times: with the same digest a launch is idempotent.
+        `manifest` counts instead of the artifact's own; `force` tries a quarantined release of the agent. A broken
+        connection is tried again `retries` times: with the same digest a launch is idempotent.
         """
         if isinstance(artifact, str):
             with _open_artifact(artifact) as file:
-                return self.launch(project, file, version, sha256, on_progress, retries, manifest)
+                return self.launch(project, file, version, sha256, on_progress, retries, manifest, force)
         fields = {"project": parse_project(project), "sha256": sha256 or digest(artifact)}
-        if version is not None:
-            fields["version"] = version
+        fields.update(_given(version=version, force="true" if force else None))
         target, body = "/project?" + urlencode(fields), Body(artifact, artifact.seek(0, os.SEEK_END), "application/octet-stream")
         if manifest is not None:
             target, body = "/project", form_body({**fields, "manifest": json.dumps(manifest)}, artifact)
@@ -71,11 +72,12 @@ class Client:
         return self._json("POST", target, body, WORK_SECONDS, on_progress)
 
     def launch_url(
-        self, project: str, artifact_url: str, sha256: str, version: Optional[str] = None, manifest: Optional[Json] = None
-    ) -> Json:
+        self, project: str, artifact_url: str, sha256: str, version: Optional[str] = None, manifest: Optional[Json] = None,
+        force: bool = False,
+    ) -> Json:  # fmt: skip
         """Let the agent itself fetch the artifact; the digest is required."""
         call: Json = {"project": parse_project(project), "artifact_url": artifact_url, "sha256": sha256}
-        call.update({name: value for name, value in (("version", version), ("manifest", manifest)) if value is not None})
+        call.update(_given(version=version, manifest=manifest, force=force or None))
         return self._json("POST", "/project", _json_body(call), WORK_SECONDS)
 
     def logs(self, project: str) -> Download:
@@ -180,42 +182,6 @@ class Client:
         return Unreachable(f"{self.url} answered, but not as an ant-host-agent does.", "Check the address: --url.")
 
 
-class Download:
-    """A tar on its way here. Closed as a context manager; an early end raises ConnectionLost, never looks whole."""
-
-    def __init__(self, answer: http.client.HTTPResponse, exchange: Exchange) -> None:
-        self._answer = answer
-        self._exchange = exchange
-        length = answer.getheader("Content-Length")
-        self.size_bytes = int(length) if length and length.isdigit() else None
-        self.received_bytes = 0
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._answer.close()
-
-    def read(self, size: int = _CHUNK_BYTES) -> bytes:
-        """At most `size` bytes; b"" at the end."""
-        try:
-            data = self._answer.read(size)
-        except (OSError, http.client.HTTPException) as error:
-            self._exchange.raise_lost(error)
-        self.received_bytes += len(data)
-        if not data and size and self.size_bytes is not None and self.received_bytes < self.size_bytes:
-            self._exchange.raise_lost(http.client.IncompleteRead(b"", self.size_bytes - self.received_bytes))
-        return data
-
-    def save(self, file: BinaryIO, on_progress: Optional[Progress] = None) -> int:
-        """Write all of it into an open file; the bytes written."""
-        for data in iter(self.read, b""):
-            file.write(data)
-            if on_progress is not None:
-                on_progress(self.received_bytes, self.size_bytes or 0)
-        return self.received_bytes
-
-
 def digest(file: BinaryIO) -> str:
     """The SHA-256 digest of a seekable file, 64 hexadecimal digits."""
     file.seek(0)
@@ -277,6 +243,10 @@ def _open_artifact(path: str) -> BinaryIO:
         return open(path, "rb")
     except OSError as error:
         raise UsageError(f"The artifact {path} can't be read: {reason(error)}.", "Name a file or a folder.") from error
+
+
+def _given(**values: Any) -> Json:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _json_body(call: Json) -> Body:

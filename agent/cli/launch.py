@@ -31,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", metavar="V", help="the release's label (default: the manifest's)")
     parser.add_argument("--sha256", metavar="H", help="the digest that the artifact must have (default: computed here)")
     parser.add_argument("--manifest", metavar="FILE", help="what counts instead of the artifact's own anthill.json")
+    parser.add_argument("--force", action="store_true", help="try a release of the agent again that failed on this host")
     parser.add_argument("--all", action="store_true", help="pack what .gitignore names, too")
 
 
@@ -69,5 +70,6 @@ def prepared(args: argparse.Namespace) -> Iterator[None]:
 def ask(agent: Client, args: argparse.Namespace, progress: Any = None) -> Dict[str, Any]:
     """One launch on one host."""
     if args.is_url:
-        return agent.launch_url(args.project, args.source, args.sha256, args.version, args.manifest_document)
-    return agent.launch(args.project, args.source, args.version, args.sha256, progress, manifest=args.manifest_document)
+        return agent.launch_url(args.project, args.source, args.sha256, args.version, args.manifest_document, args.force)
+    how = {"manifest": args.manifest_document, "force": args.force}
+    return agent.launch(args.project, args.source, args.version, args.sha256, progress, **how)

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from agent.cli.options import client
 from agent.cli.printing import ProgressLine
-from agent.client import Download
+from agent.download import Download
 from agent.errors import Unreachable, UsageError
 
 EPILOG = """\

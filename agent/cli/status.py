@@ -67,6 +67,9 @@ def in_detail(project: Dict[str, Any]) -> List[str]:
         last = exits[-1]
         ended = f"{printable((last.get('exit_cause') or {}).get('text'))} at {printable(last.get('at'))}"
         rows.append(("  last exit", ended))
+    for release in (project.get("quarantine") or {}).values():
+        version, at, reason = (printable(release.get(name)) for name in ("version", "at", "reason"))
+        rows.append(("  quarantine", f"{version} since {at}: {reason}"))
     rows += [("  warning", printable(warning)) for warning in warnings]
     return [headline, *aligned(rows)]
 

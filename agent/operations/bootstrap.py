@@ -5,7 +5,6 @@ After the exec this very process, same pid, is the shim: it holds the listening 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import subprocess
@@ -17,14 +16,17 @@ from agent.config import ServeConfig
 from agent.errors import AlreadyRunning, UsageError
 from agent.host import files, locks
 from agent.model import AGENT_PROJECT, Release
-from agent.operations.own import BUNDLE, describe, install_bundle, read_own_manifest
+from agent.operations.own import BUNDLE, describe, digest_of, install_bundle, quarantined, read_own_manifest
 from agent.shim.record import Want, read_record, read_want, write_want
 from agent.store import releases
 from agent.store.layout import ProjectLayout, StoreLayout
 
 
 def bootstrap(config: ServeConfig) -> NoReturn:
-    """Never returns. UsageError when the store or the file is unusable, AlreadyRunning when an agent serves this store."""
+    """Never returns. UsageError when the store or the file is unusable.
+
+    AlreadyRunning when an agent serves this store; `is_same` says whether it is to be this very release.
+    """
     bundle = own_bundle()
     store = StoreLayout(config.store)
     _make_store(store, config.token_file)
@@ -32,12 +34,7 @@ def bootstrap(config: ServeConfig) -> NoReturn:
     files.make_directory(layout.root)
     lock = locks.acquire(layout.shim_lock)
     if lock is None:
-        record = read_record(layout)
-        pid = record.shim["pid"] if record is not None and record.shim else "unknown"
-        raise AlreadyRunning(
-            f"An agent serves {config.store} already: pid {pid}.",
-            f"Stop it with 'ant-host-agent.pyz stop --store {config.store}', or choose another --store.",
-        )
+        raise _already_running(layout, bundle)
     files.write_json(store.config, config.to_json())
     release = _install(store, layout, bundle)
     _want(layout, release.version)
@@ -88,6 +85,17 @@ def replace_shim(store: StoreLayout, listener: int, control: int) -> bool:
     return started.returncode == 0
 
 
+def _already_running(layout: ProjectLayout, bundle: str) -> AlreadyRunning:
+    record, want, root = read_record(layout), read_want(layout), layout.store.root
+    pid = record.shim["pid"] if record is not None and record.shim else "unknown"
+    release = releases.read(layout, want.version) if want is not None and want.version else None
+    return AlreadyRunning(
+        f"An agent serves {root} already: pid {pid}.",
+        f"Stop it with 'ant-host-agent.pyz stop --store {root}', or choose another --store.",
+        store=root, pid=pid, is_same=release is None or release.digest == digest_of(layout, bundle),
+    )  # fmt: skip
+
+
 def _make_store(store: StoreLayout, token_file: str) -> None:
     try:
         files.make_directory(store.root)
@@ -116,10 +124,12 @@ def _make_token(path: str) -> None:
 
 
 def _install(store: StoreLayout, layout: ProjectLayout, bundle: str) -> Release:
-    with open(bundle, "rb") as file:
-        digest = hashlib.sha256(file.read()).hexdigest()
-    manifest = read_own_manifest(bundle)
-    version = manifest["version"]
+    manifest, digest = read_own_manifest(bundle), digest_of(layout, bundle)
+    version, before = manifest["version"], releases.current(layout)
+    bad, good = quarantined(store).get(digest), releases.read(layout, before) if before is not None else None
+    if bad is not None and good is not None and good.digest != digest:
+        sys.stderr.write(f"ant-host-agent {version} failed on this host: {bad['reason']}. {good.version} is started instead.\n")
+        return good
     placed = layout.release(version)
     files.make_directory(placed, 0o755)
     installed = releases.read(layout, version)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
 from agent import manifest as manifests
-from agent.errors import AgentError, ArtifactFault, Conflict
+from agent.errors import AgentError, ArtifactFault, Busy, Conflict
 from agent.host import clock, files, locks
 from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
@@ -97,11 +97,12 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
 
 
 def _check_call(agent: Agent, call: LaunchCall) -> None:
-    bad = own.quarantined(agent.store, call.upload.digest) if call.project == AGENT_PROJECT and not call.force else None
+    bad = own.quarantined(agent.store).get(call.upload.digest) if call.project == AGENT_PROJECT and not call.force else None
     if bad is not None:
         raise Conflict(
             f"This release of the agent, {bad['version']}, failed on this host at {bad['at']}: {bad['reason']}.",
-            "Send another one, or add force=true to try it again.", project=call.project, quarantined=bad,
+            "Send another one, or try it again: force=true in the call, --force on the command line.",
+            project=call.project, quarantined=bad,
         )  # fmt: skip
     if call.sha256 is not None and call.sha256 != call.upload.digest:
         raise ArtifactFault(
@@ -122,8 +123,8 @@ def _launch(agent: Agent, handle: Handle, call: LaunchCall, steps: Steps) -> Tup
     fallback = record.version if want is not None and want.up and record is not None and _may_run(handle.layout, record) else None
     try:
         record = start(agent, call.project, release.version, fallback, call.received_from, "launch")
-    except ArtifactFault:
-        if is_new:
+    except (ArtifactFault, Busy) as error:
+        if is_new and isinstance(error, ArtifactFault):
             releases.remove(handle.layout, release.version)
         if call.project == AGENT_PROJECT:
             canary.clear(agent)

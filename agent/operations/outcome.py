@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Optional
 
-from agent.errors import ArtifactFault, Busy, Conflict
+from agent.errors import AgentError, ArtifactFault, Busy, Conflict
 from agent.host import locks
 from agent.model import AGENT_PROJECT, Release
 from agent.operations import own
@@ -29,7 +29,7 @@ def start(agent: Agent, project: str, version: str, fallback: Optional[str], by:
     """Run this release under a new generation and wait for the outcome.
 
     ArtifactFault when it did not become ready (the fallback, if any, runs again), Conflict when
-    another call superseded this one, Busy when the host did not get it done in time.
+    another call superseded this one, Busy when the host did not get it done in time or somebody else ended it.
     """
     handle = agent.handle(project)
     release = releases.read(handle.layout, version)
@@ -96,7 +96,7 @@ def _explanation(handle: Handle) -> str:
 def conclude(agent: Agent, handle: Handle) -> None:
     """Write the outcome of the wanted generation into the store: `current`, or the want as it was before.
 
-    A release of the agent itself that failed is quarantined: the next start must not try it again.
+    A release of the agent itself that failed is quarantined, so that the next start doesn't try it again.
     """
     with locks.hold(handle.layout.want_lock):
         want, record = handle.want(), handle.record()
@@ -105,12 +105,11 @@ def conclude(agent: Agent, handle: Handle) -> None:
             return
         if outcome.version != want.version:
             return  # concluded before: the want is the fallback's already
+        if handle.layout.project == AGENT_PROJECT:
+            _judge(agent, handle, want, outcome)
         if outcome.ready:
             releases.point_current(handle.layout, outcome.version)
             return
-        release = releases.read(handle.layout, outcome.version)
-        if handle.layout.project == AGENT_PROJECT and release is not None:
-            own.quarantine(agent.store, release.digest, outcome.version, outcome.reason)
         if want.fallback is not None:
             if releases.current(handle.layout) == outcome.version:  # reverted in its probation
                 releases.point_current(handle.layout, want.fallback)
@@ -119,12 +118,29 @@ def conclude(agent: Agent, handle: Handle) -> None:
             write_want(handle.layout, replace(want, up=False))
 
 
-def _failure(handle: Handle, project: str, outcome: Outcome, fallback: Optional[str]) -> ArtifactFault:
+def _judge(agent: Agent, handle: Handle, want: Want, outcome: Outcome) -> None:
+    """A restart that failed says nothing of a release that was good before, and neither does a kill from outside."""
+    release = releases.read(handle.layout, outcome.version)
+    if release is None:
+        return
+    if outcome.ready:
+        own.acquit(agent.store, release.digest)
+    elif not outcome.blameless and outcome.version != want.fallback:
+        own.quarantine(agent.store, release.digest, outcome.version, outcome.reason)
+
+
+def _failure(handle: Handle, project: str, outcome: Outcome, fallback: Optional[str]) -> AgentError:
     output = run_output(handle.layout, outcome.run) if outcome.output is None else outcome.output.encode()
     tail = output.splitlines()[-_TAIL_LINES:]
     running = {"version": fallback} if fallback else None
     is_untouched = fallback is not None and outcome.run == 0
     consequence = f"{fallback} runs {'on' if is_untouched else 'again'}" if fallback else "nothing of it runs"
+    if outcome.blameless:
+        return Busy(
+            f"{project} {outcome.version} {outcome.reason}; {consequence}.",
+            "Somebody else ended it (or the kernel, for memory), which says nothing of the release: send the call again.", 5,
+            project=project, version=outcome.version, step=outcome.step, exit_cause=outcome.exit_cause, running=running,
+        )  # fmt: skip
     return ArtifactFault(
         f"{project} {outcome.version} {outcome.reason}; {consequence}.",
         "log_tail shows its last output; mend the artifact and launch it again. A program that is meant to end needs "

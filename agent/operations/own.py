@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 import zipfile
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from agent.errors import ArtifactFault
 from agent.host import clock, files
 from agent.model import AGENT_PROJECT, SCHEMA, LogPolicy, Release, RestartPolicy, StopPolicy
+from agent.store import releases
 from agent.store.bytecode import add_bytecode
-from agent.store.layout import StoreLayout
+from agent.store.layout import ProjectLayout, StoreLayout
 
 BUNDLE = AGENT_PROJECT + ".pyz"
 #: Requests in flight get this long when an agent is stopped.
@@ -31,6 +34,16 @@ def read_own_manifest(bundle: str) -> Dict[str, Any]:
         f"This is not a release of {AGENT_PROJECT}: it holds no anthill.json that says so.",
         "Send the file that 'python3 build.py build' makes: dist/ant-host-agent.pyz.", step="unpack",
     )  # fmt: skip
+
+
+def digest_of(layout: ProjectLayout, bundle: str) -> str:
+    """The digest of the artifact that this zipapp is, or was made of: an installed one has bytecode beside its sources."""
+    version = os.path.basename(os.path.dirname(bundle))
+    installed = releases.read(layout, version) if bundle == f"{os.path.realpath(layout.release(version))}/{BUNDLE}" else None
+    if installed is not None:
+        return installed.digest
+    with open(bundle, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def describe(store: StoreLayout, version: str, digest: str, size_bytes: int, manifest: Dict[str, Any], by: str) -> Release:
@@ -57,6 +70,14 @@ def quarantine(store: StoreLayout, digest: str, version: str, reason: str) -> No
     files.write_json(store.quarantine, document)
 
 
-def quarantined(store: StoreLayout, digest: str) -> Optional[Dict[str, Any]]:
-    """`{"version", "reason", "at"}` if these bytes failed here before."""
-    return (files.read_json(store.quarantine) or {}).get(digest)
+def quarantined(store: StoreLayout) -> Dict[str, Any]:
+    """What failed here before: `{digest: {"version", "reason", "at"}}`."""
+    document = files.read_json(store.quarantine) or {}
+    return {digest: found for digest, found in document.items() if isinstance(found, dict)}
+
+
+def acquit(store: StoreLayout, digest: str) -> None:
+    """This release works here after all."""
+    document = files.read_json(store.quarantine) or {}
+    if document.pop(digest, None) is not None:
+        files.write_json(store.quarantine, document)

@@ -11,6 +11,8 @@ import sys
 import threading
 
 from agent.errors import AgentError
+from agent.model import AGENT_PROJECT
+from agent.operations import canary
 from agent.operations.agent import Agent
 from agent.operations.outcome import conclude
 from agent.store import staging
@@ -27,8 +29,18 @@ def reconcile(agent: Agent) -> None:
             conclude(agent, handle)
             if not handle.is_alive:
                 handle.see_to_it()
+            if project == canary.CANARY:
+                _clear_canary(agent)
         except (AgentError, OSError, ValueError) as error:
             sys.stderr.write(f"reconcile {project}: {error}\n")
+
+
+def _clear_canary(agent: Agent) -> None:
+    """One that nobody is proving himself with: its agent was killed. (A proof goes on record before its canary is there.)"""
+    record = agent.handle(AGENT_PROJECT).record()
+    successor = record.successor if record is not None else None
+    if successor is None or successor.is_retiring:
+        canary.clear(agent)
 
 
 def keep_reconciling(agent: Agent, stopped: threading.Event) -> None:

@@ -6,6 +6,8 @@ import time
 from typing import Any, Dict, Optional
 
 from agent.host import clock, procfs
+from agent.model import AGENT_PROJECT
+from agent.operations import own
 from agent.operations.agent import Agent
 from agent.shim import machine
 from agent.shim.handle import Handle
@@ -14,8 +16,11 @@ from agent.store import releases
 
 
 def describe(agent: Agent, project: str) -> Dict[str, Any]:
-    """One project's status. NotFound for an unknown one."""
-    return _status(agent.known(project))
+    """One project's status; the agent's own also names what is in quarantine. NotFound for an unknown one."""
+    status = _status(agent.known(project))
+    if project == AGENT_PROJECT:
+        status["quarantine"] = own.quarantined(agent.store)
+    return status
 
 
 def describe_all(agent: Agent) -> Dict[str, Any]:

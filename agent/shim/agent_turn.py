@@ -22,7 +22,7 @@ from agent.shim.environment import environment, marker
 from agent.shim.nursery import Nursery
 from agent.shim.record import Outcome, Successor
 from agent.shim.resident import Seen
-from agent.shim.revert import PROBATION_SECONDS, reason_to_revert
+from agent.shim.revert import PROBATION_SECONDS, is_from_outside, reason_to_revert
 from agent.shim.tree import Spawned, Tree, cause_of, spawn
 from agent.shim.turn import Turn
 from agent.store.layout import ProjectLayout
@@ -178,7 +178,8 @@ class AgentTurn(Turn):
 
     def _reject_successor(self, reason: str, cause: Optional[ExitCause]) -> None:
         exit_cause = cause_to_json(cause) if cause is not None else None
-        self._reject(reason, "start" if isinstance(cause, FailedToStart) else "ready", exit_cause=exit_cause, run=self.record.run)
+        step, blameless = "start" if isinstance(cause, FailedToStart) else "ready", cause is not None and is_from_outside(cause)
+        self._reject(reason, step, exit_cause=exit_cause, run=self.record.run, blameless=blameless)
 
     def _hand_over(self, successor: Successor) -> None:
         """From now on the successor is the agent, and the old one finishes what it has begun."""

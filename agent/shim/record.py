@@ -43,7 +43,7 @@ class Outcome:
     """How the launch of one generation ended, and in which run: ready, or not and why, and in which step.
 
     `readiness` is the last check that failed, `output` the last output of a hook that did; `steps` are `{"name", "seconds"}` of
-    what the shim did.
+    what the shim did. `blameless`: it was ended from outside, which proves nothing against the release.
     """
 
     generation: int
@@ -56,6 +56,7 @@ class Outcome:
     readiness: Optional[Dict[str, Any]] = None
     steps: Tuple[Dict[str, Any], ...] = ()
     output: Optional[str] = None
+    blameless: bool = False
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,9 @@ MAY_IMPORT = {
     ),
     "agent.web": ("agent.operations", "agent.config", "agent.model", "agent.errors", "agent.store", "agent.host"),
     "agent.connection": ("agent.config", "agent.errors"),
-    "agent.client": ("agent.connection", "agent.config", "agent.model", "agent.errors", "agent.store.layout"),
-    "agent.cli": ("agent.client", "agent.config", "agent.model", "agent.errors"),
+    "agent.download": ("agent.connection",),
+    "agent.client": ("agent.connection", "agent.download", "agent.config", "agent.model", "agent.errors", "agent.store.layout"),
+    "agent.cli": ("agent.client", "agent.download", "agent.config", "agent.model", "agent.errors"),
     # it works on the host without the agent's help: the agent may be what is stuck
     "agent.cli.stop": (
         "agent.cli", "agent.config", "agent.model", "agent.errors", "agent.host", "agent.shim.record", "agent.store.layout",
@@ -56,7 +57,7 @@ MAY_IMPORT = {
     "agent.__main__": ("agent.config", "agent.errors"),
 }  # fmt: skip
 #: What a subcommand hands over to; imported inside a function, so that the other subcommands start without it.
-SUBCOMMANDS = ("agent.web.main", "agent.shim.main", "agent.operations.bootstrap", "agent.cli.main")
+SUBCOMMANDS = ("agent.web.main", "agent.shim.main", "agent.operations.bootstrap", "agent.cli.main", "agent.cli.upgrade")
 BY_SUBCOMMAND = ("agent.__main__", "agent.cli", "agent.client")
 
 #: Vendored package → the only places that may import it.

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
@@ -22,6 +23,7 @@ MAIN = "agent/web/main.py"
 RUN = b"    server.run(control.alive)"
 BAD = {
     "raises-at-import": (MAIN, b"def main(", b'raise RuntimeError("broken at import")\ndef main('),
+    "hangs-at-start": (MAIN, b"    config = ", b"    time.sleep(1000)\n    config = "),
     "exits-after-3-s": (MAIN, RUN, b"    threading.Timer(3, os._exit, (9,)).start()\n" + RUN),
     "hangs-after-ready": (MAIN, RUN, b"    time.sleep(1000)"),
     "cannot-write": (
@@ -99,15 +101,83 @@ def test_a_bad_release_never_takes_over(upgradable: AgentHost, pyz: str, name: s
     assert failures == []
     assert (upgradable.agent_pid, upgradable.status("hello")["pid"]) == (agent, project)
     assert upgradable.projects() == [AGENT, "hello"]
+    assert f"9.9-{name}" in reply.json["detail"] + reply.json["version"]
     if reply.json["step"] == "ready":
-        assert f"9.9-{name} was rejected" in upgradable.status(AGENT)["explanation"]
+        status = upgradable.status(AGENT)
+        assert f"9.9-{name} was rejected" in status["explanation"]
+        (found,) = status["quarantine"].values()
+        assert found["version"] == f"9.9-{name}" and found["reason"] in reply.json["detail"]
         again = upgradable.launch(AGENT, path)
-        assert again.status == 409 and again.json["quarantined"]["version"] == f"9.9-{name}"
+        assert again.status == 409 and again.json["quarantined"] == found
 
 
-def test_what_is_no_agent_is_refused(upgradable: AgentHost) -> None:
+def test_what_is_no_agent_is_refused(upgradable: AgentHost, pyz: str) -> None:
+    agent = upgradable.agent_pid
     reply = upgradable.launch(AGENT, pack("hello", upgradable.artifacts, "tar.gz", None))
     assert reply.status == 422 and "not a release of ant-host-agent" in reply.json["detail"]
+    whole = Path(pyz).read_bytes()
+    for size in (len(whole) // 2, len(whole) - 10):
+        cut = Path(upgradable.artifacts, "cut.pyz")
+        cut.write_bytes(whole[:size])
+        reply = upgradable.launch(AGENT, str(cut))
+        assert reply.status == 422 and reply.json["detail"], reply.json
+    assert (upgradable.agent_pid, upgradable.projects()) == (agent, [AGENT, "hello"])
+
+
+def test_a_quarantined_release_is_tried_again_by_force_and_acquitted(upgradable: AgentHost, pyz: str) -> None:
+    once = (MAIN, b"def main(", f"if os.path.exists({upgradable.base + '/broken'!r}):\n    sys.exit(9)\ndef main(".encode())
+    path = bundles.release(pyz, upgradable.artifacts, "moody", once)
+    mark = Path(upgradable.base, "broken")
+    mark.touch()
+    assert upgradable.launch(AGENT, path).json["exit_cause"]["code"] == 9
+    mark.unlink()
+    refused = upgradable.run("launch", AGENT, path, "--store", upgradable.store)
+    assert refused.returncode == 4 and b"--force" in refused.stderr, refused
+    assert b"9.9-moody" in upgradable.run("status", AGENT, "--store", upgradable.store).stdout
+    forced = upgradable.run("launch", AGENT, path, "--force", "--store", upgradable.store)
+    assert forced.returncode == 0 and b"9.9-moody is up" in forced.stdout, forced
+    status = upgradable.status(AGENT)
+    assert (status["version"], status["quarantine"]) == ("9.9-moody", {})
+
+
+def test_a_start_with_another_file_upgrades_the_running_agent(upgradable: AgentHost, pyz: str) -> None:
+    project, shim, own = upgradable.status("hello")["pid"], upgradable.shim_pid(AGENT), upgradable.pyz
+    upgradable.pyz = bundles.release(pyz, upgradable.artifacts, "newer")
+    with _pings(upgradable) as failures:
+        started = upgradable.run("serve", "--store", upgradable.store)
+    assert started.returncode == 0, started
+    assert b"9.9-newer is up" in started.stdout and str(shim).encode() in started.stderr
+    assert failures == []
+    again = upgradable.run("serve", "--store", upgradable.store)
+    assert again.returncode == 3 and str(shim).encode() in again.stderr, again
+    upgradable.pyz = own
+    assert upgradable.status(AGENT)["version"] == "9.9-newer" and upgradable.status("hello")["pid"] == project
+
+
+def test_a_successor_that_somebody_kills_is_not_quarantined(upgradable: AgentHost, pyz: str) -> None:
+    agent, path = upgradable.agent_pid, bundles.release(pyz, upgradable.artifacts, "good")
+    replies: List[Any] = []
+    caller = threading.Thread(target=lambda: replies.append(upgradable.launch(AGENT, path)))
+    caller.start()
+    successor = eventually(lambda: upgradable.record(AGENT)["successor"], 30, "the proof is under way")
+    os.kill(successor["pid"], signal.SIGKILL)
+    caller.join()
+    assert (replies[0].status, replies[0].json["exit_cause"]["signal"]) == (503, 9), replies[0].json
+    assert upgradable.status(AGENT)["quarantine"] == {}
+    assert (upgradable.agent_pid, upgradable.projects()) == (agent, [AGENT, "hello"])
+    assert upgradable.launch(AGENT, path).status == 201
+
+
+def test_a_quarantined_file_is_not_what_a_start_runs(upgradable: AgentHost, pyz: str) -> None:
+    version, own = upgradable.status(AGENT)["version"], upgradable.pyz
+    bad = bundles.release(pyz, upgradable.artifacts, "bad", BAD["raises-at-import"])
+    assert upgradable.launch(AGENT, bad).status == 422
+    upgradable.stop()
+    upgradable.pyz = bad
+    upgradable.start()
+    assert "9.9-bad failed on this host" in upgradable.output()
+    assert upgradable.status(AGENT)["version"] == version
+    upgradable.pyz = own
 
 
 def test_a_release_that_ends_in_its_probation_is_reverted(upgradable: AgentHost, pyz: str) -> None:
