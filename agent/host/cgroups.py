@@ -82,6 +82,16 @@ def oom_kills(path: str) -> int:
     return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
 
 
+def usage(path: str) -> Dict[str, int]:
+    """What the kernel says of the group, where it does: `peak_bytes` (Linux 5.19), `limit_bytes`, `cpu_microseconds`."""
+    words = _words(path + "/cpu.stat")
+    found = {
+        "peak_bytes": _words(path + "/memory.peak"), "limit_bytes": _words(path + "/memory.max"),
+        "cpu_microseconds": words[words.index("usage_usec") + 1 :] if "usage_usec" in words else [],
+    }  # fmt: skip
+    return {name: int(first) for name, (first, *_) in ((name, text or ("",)) for name, text in found.items()) if first.isdigit()}
+
+
 def own_group() -> Optional[str]:
     """The group that the host gave us, as a path; None where there is no cgroup v2, or it is another namespace's."""
     mount = next((fields[1] for fields in _mounts() if fields[2] == "cgroup2"), None)

@@ -15,5 +15,10 @@ def timestamp(seconds: Optional[float] = None) -> str:
 
 
 def from_timestamp(text: str) -> float:
-    """Seconds since the epoch of what `timestamp` wrote."""
-    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float(text[19:-1] or 0)
+    """Seconds since the epoch of what `timestamp` wrote; ValueError for what it can't have written."""
+    # by its places: strptime(3) would be most of the time that the status of a project takes
+    parts = int(text[:4]), int(text[5:7]), int(text[8:10]), int(text[11:13]), int(text[14:16]), int(text[17:19])
+    whole = calendar.timegm(parts)
+    if timestamp(whole)[:19] != text[:19]:
+        raise ValueError(f"{text} is no time")
+    return whole + float(text[19:-1] or 0)

@@ -77,14 +77,19 @@ def read_json(path: str) -> Optional[Dict[str, Any]]:
     data = read_bytes(path)
     if data is None:
         return None
-    document = json.loads(data)
+    document = json.loads(data.decode())
     if not isinstance(document, dict):
         raise ValueError(f"{path} holds no JSON object")
     return document
 
 
 def append_line(path: str, document: Dict[str, Any], limit_bytes: int) -> None:
-    """Append one JSON line. At `limit_bytes` the file becomes `<stem>.1<ext>`, so two files are the cap.
+    """Append one JSON line, as `append` does."""
+    append(path, json.dumps(document).encode() + b"\n", limit_bytes)
+
+
+def append(path: str, line: bytes, limit_bytes: int) -> None:
+    """Append one line. At `limit_bytes` the file becomes `<stem>.1<ext>`, so two files are the cap.
 
     One write(2) with O_APPEND, so that lines of two writers never mix; of two that find it full, one renames it.
     """
@@ -100,7 +105,7 @@ def append_line(path: str, document: Dict[str, Any], limit_bytes: int) -> None:
             fd = following
         end = os.fstat(fd).st_size
         is_torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"  # by a power cut or a full disk: not to take this one along
-        os.write(fd, b"\n" * is_torn + json.dumps(document).encode() + b"\n")
+        os.write(fd, b"\n" * is_torn + line)
     finally:
         os.close(fd)
 

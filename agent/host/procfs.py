@@ -91,6 +91,12 @@ def command(pid: int) -> str:
     return (line[:512] or (b"[" + name + b"]" if name else b"")).decode(errors="replace")
 
 
+def oom_kills() -> int:
+    """How many processes the kernel has killed for memory on this host so far; 0 where it does not say (before 4.13)."""
+    words = (read_bytes("/proc/vmstat") or b"").split()
+    return int(words[words.index(b"oom_kill") + 1]) if b"oom_kill" in words else 0
+
+
 def has_environment(pid: int, entry: bytes) -> bool:
     """Whether `NAME=value` stands in the environment that `pid` was executed with (False where it can't be read)."""
     try:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
-from agent.host import clock, procfs
+from agent.host import clock, files, procfs
+from agent.host.usage import Processes
 from agent.model import AGENT_PROJECT
 from agent.operations import own
 from agent.operations.agent import Agent
 from agent.shim import machine
 from agent.shim.handle import Handle
 from agent.shim.record import Record, Want, needs_shim, read_errand
-from agent.store import releases
+from agent.store.layout import ProjectLayout
+from agent.store.segments import crash_path, crash_runs, log_bytes
+
+#: Without a readiness of its own, a run is ready once it has been alive for this long (shim/launching.py).
+_READY_SECONDS = 1.0
+_IN_A_CRASH_LIST = ("run", "version", "ended_at", "exit_cause", "out_of_memory", "resources")
 
 
 def describe(agent: Agent, project: str) -> Dict[str, Any]:
-    """One project's status; the agent's own also names what is in quarantine. NotFound for an unknown one."""
-    status = _status(agent.known(project))
+    """One project's status with its crashes; the agent's own also names what is in quarantine. NotFound for an unknown one."""
+    handle = agent.known(project)
+    status = {**_status(handle, handle.want(), Processes()), **_crashes(handle.layout)}
     if project == AGENT_PROJECT:
         status["quarantine"] = own.quarantined(agent.store)
     return status
@@ -25,36 +32,74 @@ def describe(agent: Agent, project: str) -> Dict[str, Any]:
 
 def describe_all(agent: Agent) -> Dict[str, Any]:
     """`{"projects": [status, …]}`, by name."""
-    return {"projects": [_status(agent.handle(project)) for project in agent.projects()]}
+    processes = Processes()
+    handles = (agent.handle(project) for project in files.names(agent.store.projects))
+    found = ((handle, handle.want()) for handle in handles)
+    return {"projects": [_status(handle, want, processes) for handle, want in found if want is not None]}
 
 
-def _status(handle: Handle) -> Dict[str, Any]:
-    want, record = handle.want(), handle.record() or Record(handle.layout.project)
-    release = releases.read(handle.layout, record.version) if record.version else None
+def _status(handle: Handle, want: Optional[Want], processes: Processes) -> Dict[str, Any]:
+    record = handle.record() or Record(handle.layout.project)
+    # the document itself: making a Release of it would take longer than all the rest
+    release = (files.read_json(handle.layout.release_json(record.version)) if record.version else None) or {}
+    is_alive = handle.is_alive
     status: Dict[str, Any] = {
         "project": handle.layout.project,
         "want": "up" if want is not None and want.up else "down",
         "state": record.state,
         "since": record.since,
         "explanation": record.explanation,
+        "next": _next(record, release),
         "version": record.version,
-        "digest": release.digest if release else None,
+        "digest": release.get("digest"),
         "pid": record.pid,
         "started_at": record.started_at if record.pid else None,
         "uptime_seconds": _uptime_seconds(record),
+        **_use(record, processes if is_alive else None),
+        "log_bytes": log_bytes(handle.layout.logs),
         "run": record.run,
         "restarts": record.restarts,
         "next_start_at": record.next_start_at,
         "exit_cause": record.exits[-1]["exit_cause"] if record.exits else None,
         "exits": list(record.exits),
         "readiness": read_errand(handle.layout, "probe", record.run).get("failure") if record.state == machine.RUNNING else None,
-        "shim_pid": record.shim["pid"] if record.shim and handle.is_alive else None,
-        "warnings": list(release.warnings) if release else [],
+        "shim_pid": record.shim["pid"] if record.shim and is_alive else None,
+        "warnings": list(release.get("warnings", ())),
     }
-    correction = _correction(handle, want, record)
+    correction = _correction(handle, want, record, is_alive)
     if correction is not None:
         status.update(correction)
     return status
+
+
+def _use(record: Record, processes: Optional[Processes]) -> Dict[str, Any]:
+    """What the run uses now, nothing of it where nothing runs: the child's tree, and what came back to the shim."""
+    if processes is None or record.pid is None or record.shim is None:
+        return {"cpu_seconds": None, "memory_bytes": None, "processes": None}
+    below = processes.below(record.shim["pid"]) if record.project != AGENT_PROJECT else []
+    used = processes.use([record.pid, *below])
+    return {
+        "cpu_seconds": round(used.cpu_seconds + record.cpu_seconds, 2), "memory_bytes": used.memory_bytes,
+        "processes": used.processes,
+    }  # fmt: skip
+
+
+def _next(record: Record, release: Dict[str, Any]) -> Optional[Dict[str, str]]:
+    """What happens next without anybody's doing, and when: `{"action", "at"}`; None where nothing will."""
+    if record.state == machine.BACKOFF and record.next_start_at is not None:
+        return {"action": "start", "at": record.next_start_at}
+    if record.state == machine.STOPPING and record.stop is not None:
+        return {"action": "SIGKILL", "at": _on_the_wall(record.stop.deadline)}
+    readiness = release.get("readiness")
+    if record.state == machine.RUNNING and readiness:
+        return {"action": "give up unless ready", "at": _on_the_wall(record.started_clock + readiness["timeout_seconds"])}
+    if record.state == machine.RUNNING:
+        return {"action": "call it ready", "at": _on_the_wall(record.started_clock + _READY_SECONDS)}
+    return None
+
+
+def _on_the_wall(monotonic: float) -> str:
+    return clock.timestamp(time.time() + monotonic - time.monotonic())
 
 
 def _uptime_seconds(record: Record) -> Optional[float]:
@@ -63,14 +108,22 @@ def _uptime_seconds(record: Record) -> Optional[float]:
     return round(max(0.0, time.time() - clock.from_timestamp(record.started_at)), 1)
 
 
-def _correction(handle: Handle, want: Optional[Want], record: Record) -> Optional[Dict[str, Any]]:
+def _correction(handle: Handle, want: Optional[Want], record: Record, is_alive: bool) -> Optional[Dict[str, Any]]:
     """What the record can't know, because no shim lives to write it: a reboot, a killed shim, a dead child."""
-    if handle.is_alive or not needs_shim(want, record):
+    if is_alive or not needs_shim(want, record):
         return None
     lives = record.boot_id == procfs.boot_id() and record.pid is not None and procfs.is_alive(record.pid, record.start_time or 0)
     if lives and record.state in machine.ALIVE:
         return {"explanation": f"{record.state}; its shim died and is being replaced"}
     return {
-        "state": machine.EXITED, "pid": None, "started_at": None, "uptime_seconds": None,
+        "state": machine.EXITED, "pid": None, "started_at": None, "uptime_seconds": None, "next": None,
         "explanation": "not running: the host or its shim went down; a new shim takes over within seconds",
     }  # fmt: skip
+
+
+def _crashes(layout: ProjectLayout) -> Dict[str, Any]:
+    """`crash`, the capsule of the last abnormal end, and `crashes`, what the last ones were, oldest first."""
+    found = (files.read_json(crash_path(layout, run)) for run in crash_runs(layout))
+    capsules: List[Dict[str, Any]] = [capsule for capsule in found if capsule is not None]
+    brief = [{name: capsule.get(name) for name in _IN_A_CRASH_LIST} for capsule in capsules]
+    return {"crash": capsules[-1] if capsules else None, "crashes": brief}

@@ -37,12 +37,18 @@ class Capture:
         self.segment_bytes = segment_bytes
         self.segments = segments
         self.lost_bytes = 0
+        self.lost_at = (0, 0)
         self.reader = os.open(layout.fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)  # read-write: it never ends
         self._readable = select.poll()
         self._readable.register(self.reader, select.POLLIN)
-        self._times = Times(layout.logs)
+        self._times = Times(layout, number)
         self._segment = self._open_segment(number)
         self._offset = os.lseek(self._segment, 0, os.SEEK_END)
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether bytes were lost and the disk takes them again: what comes next lies behind a gap that nobody was told of."""
+        return self.lost_bytes > 0 and self.lost_at != self.position
 
     @property
     def position(self) -> Tuple[int, int]:
@@ -95,9 +101,11 @@ class Capture:
 
     def _discard(self) -> bool:
         try:
-            self.lost_bytes += len(os.read(self.reader, _READ_BYTES))
+            lost = len(os.read(self.reader, _READ_BYTES))
         except BlockingIOError:
             return False
+        self.lost_at = self.lost_at if self.lost_bytes else self.position
+        self.lost_bytes += lost
         return True
 
     def _rotate(self) -> None:

@@ -11,8 +11,8 @@ from agent.model import ExitCause, cause_to_json
 from agent.shim import machine
 from agent.shim.record import EXITS_KEPT, Record, read_record, write_record
 from agent.store.layout import ProjectLayout
+from agent.store.segments import EVENTS_BYTES
 
-_EVENTS_BYTES = 1 << 20
 _HISTORY_BYTES = 4 << 20
 
 
@@ -40,7 +40,7 @@ class Journal:
     def event(self, name: str, **members: Any) -> None:
         """One line of `logs/events.jsonl`."""
         line = {"at": clock.timestamp(), "event": name, "run": self.record.run, **members}
-        _append(self._layout.events, line, _EVENTS_BYTES)
+        _append(self._layout.events, line, EVENTS_BYTES)
 
     def remember_end(self, cause: ExitCause, ran_seconds: float, by_itself: bool, killed: Tuple[Any, ...] = ()) -> None:
         """How a run ended: as an event, in the history, and among the record's last ends."""

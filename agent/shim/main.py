@@ -19,7 +19,7 @@ from agent.shim.record import read_record
 from agent.shim.resident import Answer, Seen, in_a_fork, install_handlers, renew_wake, reside
 from agent.shim.turn import Turn
 from agent.store.layout import ProjectLayout, StoreLayout
-from agent.store.segments import prepare
+from agent.store.segments import EVENTS_BYTES, prepare
 
 _CAP = LogPolicy()
 
@@ -73,5 +73,5 @@ def _take_turn(layout: ProjectLayout, seen: Seen) -> Answer:
         return Turn(layout, seen).take()
     except Exception:
         line = {"at": clock.timestamp(), "event": "shim_failed", "traceback": traceback.format_exc()}
-        files.append_line(layout.events, line, 1 << 20)
+        files.append_line(layout.events, line, EVENTS_BYTES)
         raise

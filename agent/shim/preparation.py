@@ -16,8 +16,8 @@ from agent.shim import migrations
 from agent.shim.command import run_to_end
 from agent.shim.errand import Tell
 from agent.store.layout import ProjectLayout
+from agent.store.segments import EVENTS_BYTES
 
-_EVENTS_BYTES = 1 << 20
 #: Of each step's output that is kept for the reply.
 _OUTPUT_CHARACTERS = 2000
 
@@ -51,7 +51,7 @@ def _run_hook(
     step = {"name": "before_launch", "seconds": round(ran.seconds, 4), "command": str(hook)}
     steps.append({**step, "output": printed})
     line = {"at": clock.timestamp(), "event": "hook", "version": release.version, **step, "exit_cause": cause, "left": ran.left}
-    files.append_line(layout.events, line, _EVENTS_BYTES)
+    files.append_line(layout.events, line, EVENTS_BYTES)
     if ran.cause == Exited(0):
         return None
     how = f"was not done within {hook.timeout_seconds:g} s" if ran.cause is None else str(ran.cause)
@@ -66,4 +66,4 @@ def _migrate(release: Release, layout: ProjectLayout, output: int, steps: List[D
     steps.append({"name": "migrations", "seconds": round(time.monotonic() - began, 4), "applied": applied})
     if applied:
         line = {"at": clock.timestamp(), "event": "migrated", "version": release.version, "applied": applied}
-        files.append_line(layout.events, line, _EVENTS_BYTES)
+        files.append_line(layout.events, line, EVENTS_BYTES)

@@ -9,7 +9,7 @@ that a newer version added are left out.
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Dict, Optional, Tuple
 
 from agent.host import files
@@ -102,7 +102,8 @@ class Record:
     `start_time` (clock ticks since boot) name the child while there is one; `ended` is its exit cause
     once it is gone, while others of its tree are not. These, `stop` and what ends in `_clock` (monotonic
     clock, seconds) mean something only under the same `boot_id`. `prepared` is the last generation whose preparation succeeded,
-    with its `steps`. Times in `…_at` are RFC 3339 text.
+    with its `steps`. `began` is the position of the run's first byte of output, `peak_bytes` and `cpu_seconds` what its
+    processes that ended had used, `oom_kills` the host's count when it started. Times in `…_at` are RFC 3339 text.
     """
 
     project: str
@@ -138,6 +139,10 @@ class Record:
     errand: Optional[Errand] = None
     prepared: int = 0
     steps: Tuple[Dict[str, Any], ...] = ()
+    began: Tuple[int, ...] = ()
+    peak_bytes: int = 0
+    cpu_seconds: float = 0.0
+    oom_kills: int = 0
 
 
 def read_want(layout: ProjectLayout) -> Optional[Want]:
@@ -175,7 +180,7 @@ def read_record(layout: ProjectLayout) -> Optional[Record]:
         document = files.read_json(layout.record)
         if document is None:
             return None
-        known = {field.name: document[field.name] for field in fields(Record) if field.name in document}
+        known = _known(Record, document)
         outcome = known.get("outcome")
         if outcome is not None:
             outcome = {**outcome, "steps": tuple(outcome.get("steps", ()))}
@@ -186,7 +191,7 @@ def read_record(layout: ProjectLayout) -> Optional[Record]:
         known["stop"] = Stop(**{**_known(Stop, stop), "killed": tuple(stop.get("killed", ()))}) if stop is not None else None
         successor = known.get("successor")
         known["successor"] = Successor(**_known(Successor, successor)) if successor is not None else None
-        for name in ("exits", "killed", "survivors", "steps"):
+        for name in ("exits", "killed", "survivors", "steps", "began"):
             known[name] = tuple(known.get(name, ()))
         return Record(**known)
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -222,5 +227,4 @@ def needs_shim(want: Optional[Want], record: Optional[Record]) -> bool:
 
 
 def _known(kind: Any, document: Dict[str, Any]) -> Dict[str, Any]:
-    names = {field.name for field in fields(kind)}
-    return {name: value for name, value in document.items() if name in names}
+    return {name: value for name, value in document.items() if name in kind.__dataclass_fields__}

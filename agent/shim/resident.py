@@ -13,7 +13,7 @@ import select
 import signal
 import struct
 import time
-from typing import Callable, List, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from agent.host import signals
 from agent.shim.capture import Capture
@@ -24,8 +24,18 @@ from agent.shim.record import POKE
 _RETRY_SECONDS = 0.5
 
 
+class Usage(NamedTuple):
+    """What a process that ended had used, with those that it waited for (getrusage(2)): its peak of memory, processor time."""
+
+    peak_bytes: int
+    cpu_seconds: float
+
+
 class Seen(NamedTuple):
-    """What the resident saw since the last turn: ends as (pid, wait status), whether no child is left at all, …"""
+    """What the resident saw since the last turn: ends as (pid, wait status), whether no child is left at all, …
+
+    `lost_at` is the position in the output at which `lost_bytes` are missing.
+    """
 
     resident: int
     arriving: bool
@@ -36,6 +46,8 @@ class Seen(NamedTuple):
     position: Tuple[int, int]
     lost_bytes: int
     pidfd: int
+    usage: Dict[int, Usage]
+    lost_at: Tuple[int, int]
 
 
 class Answer(NamedTuple):
@@ -79,17 +91,19 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
     pidfd, watched, arriving = -1, 0, True
     answer = Answer()
     ended: List[Tuple[int, int]] = []
+    usage: Dict[int, Usage] = {}
     while True:
-        newly_ended, childless = reap()
+        newly_ended, childless = reap(usage)
         ended += newly_ended
         is_due = answer.due > 0.0 and time.monotonic() >= answer.due
-        if arriving or ended or is_due or _noted or (nursery is not None and nursery.has_news):
+        if arriving or ended or is_due or _noted or capture.has_gap or (nursery is not None and nursery.has_news):
             _noted.discard(POKE)  # what remains is the wish to leave, for good
             capture.drain()
             about_output = (capture.reader, capture.position, capture.lost_bytes)
-            taken = turn(Seen(os.getpid(), arriving, bool(_noted), ended, childless, *about_output, pidfd))
+            seen = Seen(os.getpid(), arriving, bool(_noted), ended, childless, *about_output, pidfd, usage, capture.lost_at)
+            taken = turn(seen)
             if taken is not None:
-                arriving, ended = False, []
+                arriving, ended, usage = False, [], {}
                 capture.lost_bytes -= about_output[2]
                 capture.segment_bytes, capture.segments = taken.segment_bytes, taken.segments
             answer = taken or answer._replace(due=time.monotonic() + _RETRY_SECONDS)
@@ -101,17 +115,18 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
             answer = answer._replace(due=time.monotonic())  # the watched process ended
 
 
-def reap() -> Tuple[List[Tuple[int, int]], bool]:
-    """What ended, as (pid, wait status), and whether no child is left at all (waitpid(2): ECHILD)."""
+def reap(usage: Dict[int, Usage]) -> Tuple[List[Tuple[int, int]], bool]:
+    """What ended, as (pid, wait status), and whether no child is left at all (wait4(2): ECHILD); `usage` gets what they used."""
     ended: List[Tuple[int, int]] = []
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, used = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return ended, True
         if pid == 0:
             return ended, False
         ended.append((pid, status))
+        usage[pid] = Usage(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)
 
 
 def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], due: float) -> bool:

@@ -13,8 +13,9 @@ from typing import Optional
 
 from agent.errors import ArtifactFault
 from agent.host import cgroups, clock, files, procfs
-from agent.model import ExitCause, FailedToStart, NotReady, Release, RestartPolicy, Signaled, StopPolicy, signal_number
+from agent.model import ExitCause, Exited, FailedToStart, NotReady, Release, RestartPolicy, Signaled, StopPolicy, signal_number
 from agent.shim import ladder, machine
+from agent.shim.capsule import write_capsule
 from agent.shim.capture import open_writer
 from agent.shim.environment import environment, marker
 from agent.shim.errand import PROBE, Errands
@@ -57,7 +58,8 @@ class Run:
             restarts=self.record.restarts + 1 if again else 0, failures=self.record.failures if again else 0, ended=None,
             gone_clock=None, stop=None, cgroup=None, started_clock=time.monotonic(),
             steps=self.record.steps if self.record.prepared == self.want.generation else (), explanation="starting",
-            state=machine.next_state(self.record.state, machine.START), since=clock.timestamp(),
+            state=machine.next_state(self.record.state, machine.START), since=clock.timestamp(), began=self.seen.position,
+            peak_bytes=0, cpu_seconds=0.0, oom_kills=procfs.oom_kills(),
         )  # fmt: skip
         segment, offset = self.seen.position
         self.journal.event("start", version=version, segment=segment, offset=offset)
@@ -153,6 +155,8 @@ class Run:
         if stop is not None and stop.reason == "unready":
             cause = self._not_ready()
         self.journal.remember_end(cause, ran, by_itself, killed)
+        if by_itself and cause != Exited(0):
+            write_capsule(self.layout, self.record, self.release, cause, self.seen.position)
         if not self._is_preparing():
             self.errands.cancel()
         if self.record.cgroup is not None:
@@ -177,6 +181,7 @@ class Run:
     def _ended_by_itself(self, cause: ExitCause, ran: float) -> None:
         policy = self.release.restart if self.release else RestartPolicy()
         found = verdict(None if self.seen.leaving else self.want, self.record, policy, cause, ran)
+        self.journal.event("decision", decision=found.event, reason=found.reason, delay_seconds=found.delay_seconds)
         if found.outcome is not None:
             failure = self.errands.result(PROBE, self.record.run).get("failure")
             self.journal.note(outcome=replace(found.outcome, readiness=failure))

@@ -6,20 +6,27 @@ import contextlib
 import os
 import time
 
-from agent.host import clock
-from agent.store.segments import MARK_BYTES, TIMES_LIMIT_BYTES, mark, older, times_path
+from agent.host import clock, files
+from agent.store.layout import ProjectLayout
+from agent.store.segments import EVENTS_BYTES, MARK_BYTES, TIMES_LIMIT_BYTES, mark, older, times_path
+
+#: Between two lines on rotations, so that a flood does not push the other events out of their file.
+_ROTATIONS_SECONDS = 10.0
 
 
 class Times:
     """Writes `logs/times.jsonl`. A mark says: at this time the next byte of output was to be this one.
 
     There is one before the first byte that comes a second or more after the last mark, so what stands between
-    two marks came within a second of the first. A disk that refuses costs the mark.
+    two marks came within a second of the first. Rotations since `segment` are told among the events. A disk that refuses
+    costs the mark. (No json here: what a shim does for months must leave its memory alone.)
     """
 
-    def __init__(self, logs: str) -> None:
-        self._path = times_path(logs)
-        self._next_clock = 0.0
+    def __init__(self, layout: ProjectLayout, segment: int) -> None:
+        self._path = times_path(layout.logs)
+        self._events = layout.events
+        self._next_clock = self._next_telling = 0.0
+        self._told = segment
 
     def note(self, segment: int, offset: int) -> None:
         """Output is about to be moved to this position."""
@@ -27,8 +34,14 @@ class Times:
         if now < self._next_clock:
             return
         self._next_clock = now + 1.0
+        at = clock.timestamp()
         with contextlib.suppress(OSError):
-            self._append(mark(clock.timestamp(), segment, offset))
+            self._append(mark(at, segment, offset))
+        if segment != self._told and now >= self._next_telling:
+            line = b'{"at": "%s", "event": "rotated", "from": %d, "to": %d}\n' % (at.encode(), self._told, segment)
+            with contextlib.suppress(OSError):
+                files.append(self._events, line, EVENTS_BYTES)
+            self._told, self._next_telling = segment, now + _ROTATIONS_SECONDS
 
     def _append(self, line: bytes) -> None:
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)

@@ -38,7 +38,9 @@ class Turn(Launching):
             # before the want is read: whoever writes one from now on can poke us
             self.journal.publish(shim={"pid": resident, "start_time": procfs.start_time(resident) or 0})
         if self.seen.lost_bytes:
-            self.journal.event("gap", lost_bytes=self.seen.lost_bytes, reason="the disk refused the log")
+            segment, offset = self.seen.lost_at
+            why = "the disk refused the log"
+            self.journal.event("gap", lost_bytes=self.seen.lost_bytes, segment=segment, offset=offset, reason=why)
         self.want = read_want(self.layout)
         self._look()
         self._step()
@@ -81,6 +83,7 @@ class Turn(Launching):
             if errand is not None and pid == errand.pid:
                 continue
             last = cause_of(status)
+            self._note_usage(pid)
             if pid == self.record.pid:
                 ended = ended or last
         if self.record.pid is None:
@@ -95,6 +98,12 @@ class Turn(Launching):
             self._over(ended)
         elif self.record.ended is None:
             self.journal.publish(ended=cause_to_json(ended))
+
+    def _note_usage(self, pid: int) -> None:
+        used = self.seen.usage.get(pid)
+        if used is not None:
+            peak = max(used.peak_bytes, self.record.peak_bytes)
+            self.journal.note(peak_bytes=peak, cpu_seconds=round(self.record.cpu_seconds + used.cpu_seconds, 3))
 
     def _is_empty(self) -> bool:
         """ECHILD is the kernel's word that nothing is left; where children hang elsewhere, a search is."""

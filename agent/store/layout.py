@@ -69,6 +69,11 @@ class ProjectLayout:
         return self.logs + "/events.jsonl"
 
     @property
+    def crashes(self) -> str:
+        """A capsule for each of the last abnormal ends: `run-<number>.json`."""
+        return self.logs + "/crashes"
+
+    @property
     def orphan_exits(self) -> str:
         """What the agent's shim learned of this project's processes after their own shim had died."""
         return self.root + "/orphan-exits.jsonl"

@@ -12,6 +12,8 @@ from agent.store.layout import ProjectLayout
 
 _PREFIX, _SUFFIX = "output-", ".log"
 
+#: At this size `events.jsonl` becomes `events.1.jsonl`.
+EVENTS_BYTES = 1 << 20
 #: `times.jsonl` holds lines of one length, so that a place in it is found by halving: [time, segment, offset].
 MARK_BYTES = 57
 #: At this size it becomes `times.1.jsonl`: two files, a day of output without a second's pause.
@@ -35,6 +37,31 @@ def segment_numbers_of(names: Iterable[str]) -> List[int]:
     """The segments among the names of files, oldest first."""
     digits = (name[len(_PREFIX) : -len(_SUFFIX)] for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
     return sorted(int(number) for number in digits if number.isdigit())
+
+
+def log_bytes(directory: str) -> int:
+    """The sizes of all files in a project's `logs/` together, crash capsules aside; 0 where there are none."""
+    total = 0
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):
+                        total += entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+    return total
+
+
+def crash_runs(layout: ProjectLayout) -> List[int]:
+    """The runs of which there is a crash capsule, oldest first."""
+    numbers = (name[len("run-") : -len(".json")] for name in files.names(layout.crashes) if name.endswith(".json"))
+    return sorted(int(number) for number in numbers if number.isdigit())
+
+
+def crash_path(layout: ProjectLayout, run: int) -> str:
+    """Where the crash capsule of that run is."""
+    return f"{layout.crashes}/run-{run}.json"
 
 
 def times_path(logs: str) -> str:

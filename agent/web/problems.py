@@ -26,6 +26,8 @@ from agent.errors import (
 SERVER = f"ant-host-agent/{__version__}"
 CONTENT_TYPE = "application/problem+json"
 
+#: From so many objects on they are sent a line each.
+_MANY = 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
@@ -57,7 +59,14 @@ def status_line(status: int) -> str:
 
 
 def to_bytes(document: Dict[str, Any]) -> bytes:
-    """A JSON document as it is sent, with a newline at its end."""
+    """A JSON document as it is sent, with a newline at its end; of a list of many objects each is a line of its own.
+
+    (The encoder that indents is Python's own and takes 70 µs for a project's status; the compact one is C.)
+    """
+    name, members = next(iter(document.items()), ("", None))
+    if len(document) == 1 and isinstance(members, list) and len(members) > _MANY:
+        lines = ",\n".join(json.dumps(member, default=str) for member in members)
+        return f"{{{json.dumps(name)}: [\n{lines}\n]}}\n".encode()
     return json.dumps(document, indent=1, default=str).encode() + b"\n"
 
 

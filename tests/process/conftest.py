@@ -39,7 +39,7 @@ def _nurse(store: StoreLayout, control: int) -> None:
                 os.read(wake, 4096)
             else:
                 nursery.serve(fd)
-        for pid, status in reap()[0]:
+        for pid, status in reap({})[0]:
             nursery.reaped(pid, status)
 
 

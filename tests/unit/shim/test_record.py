@@ -43,7 +43,7 @@ FULL = Record(
     {"kind": "exited", "code": 7, "text": "exited with code 7"}, 2.5, Stop("want", 3.5, KILLED), "boot", "/cgroup", True,
     {"pid": 11, "start_time": 3455}, OUTCOME, 1, 2,
     "2026-01-31T12:04:32.000Z", 4.5, (EXIT,), KILLED, KILLED, Successor(13, 3457, "1.1", 5, 10, 6.5, True), 5.5, True,
-    Errand(14, 3458, "probe", 9, 11, "boot", 7.5), 4, ({"name": "before_launch", "seconds": 0.5},),
+    Errand(14, 3458, "probe", 9, 11, "boot", 7.5), 4, ({"name": "before_launch", "seconds": 0.5},), (3, 17), 1 << 20, 0.5, 1,
 )  # fmt: skip
 
 texts = st.text(max_size=20)
