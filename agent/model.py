@@ -18,15 +18,15 @@ READ, DEPLOY, ADMIN = ROLES = ("read", "deploy", "admin")
 #: No manifest may ask for smaller log segments.
 MIN_SEGMENT_BYTES = 1024
 
-_PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_VERSION = re.compile(r"[A-Za-z0-9._+-]{1,128}")
+PROJECT_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
+VERSION_PATTERN = r"[A-Za-z0-9._+-]{1,128}"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+SECRET_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 
 
 def parse_project(text: object) -> str:
     """A project id, or MalformedRequest that says what one looks like."""
-    if not isinstance(text, str) or not _PROJECT.fullmatch(text):
+    if not isinstance(text, str) or not re.fullmatch(PROJECT_PATTERN, text):
         raise MalformedRequest(
             f"project: {_shown(text)} is not a project id.",
             "Use 1 to 63 characters a-z, 0-9 and '-', starting with a letter or digit.",
@@ -36,7 +36,7 @@ def parse_project(text: object) -> str:
 
 def parse_version(text: object) -> str:
     """A version label, or MalformedRequest that says what one looks like."""
-    if not isinstance(text, str) or not _VERSION.fullmatch(text) or text in (".", ".."):
+    if not isinstance(text, str) or not re.fullmatch(VERSION_PATTERN, text) or text in (".", ".."):
         raise MalformedRequest(
             f"version: {_shown(text)} is not a version.",
             "Use 1 to 128 characters A-Z, a-z, 0-9, '.', '_', '+', '-', other than '.' and '..'.",
@@ -55,7 +55,7 @@ def parse_digest(text: object) -> str:
 
 def parse_secret_name(text: object) -> str:
     """A secret's name, which is its file's, or MalformedRequest that says what one looks like."""
-    if not isinstance(text, str) or not _SECRET.fullmatch(text):
+    if not isinstance(text, str) or not re.fullmatch(SECRET_PATTERN, text):
         raise MalformedRequest(
             f"name: {_shown(text)} is not a secret's name.",
             "Use 1 to 128 characters A-Z, a-z, 0-9, '_', '.', '-', not starting with '.' or '-'.",

@@ -32,7 +32,7 @@ from agent.web.keys import Keys
 from agent.web.lanes import Lane
 from agent.web.multipart_upload import OVERHEAD_BYTES, MultipartUpload, boundary_of
 from agent.web.origin import Origins
-from agent.web.routes import BYTES, JSON, NONE, PING, Route, RouteTable
+from agent.web.route import BYTES, JSON, NONE, PING, Route, RouteTable
 from agent.web.spool import Body, Spool, Uploads
 
 Buffer = Union[Body, Spool, MultipartUpload]
@@ -137,9 +137,7 @@ def _require_json(kind: str) -> None:
 
 def _small_body(request: AdmissionParser) -> Body:
     if request.content_length > JSON_BYTES:
-        raise TooLarge(
-            f"The body is larger than {JSON_BYTES} bytes.", "This call takes a small body.", limit_bytes=JSON_BYTES
-        )
+        raise TooLarge(f"The body is larger than {JSON_BYTES} bytes.", "This call takes a small body.", limit_bytes=JSON_BYTES)
     return Body(JSON_BYTES)
 
 

@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 from urllib.parse import parse_qsl
 
 from agent.errors import MalformedRequest
+from agent.model import (
+    PROJECT_PATTERN,
+    SECRET_PATTERN,
+    VERSION_PATTERN,
+    parse_digest,
+    parse_project,
+    parse_secret_name,
+    parse_version,
+)
 from agent.web.caller import Caller
 from agent.web.services import Services
 
 JSON_BYTES = 64 * 1024
-_GRACE_LIMIT_SECONDS = 86400.0
+_GRACE_LIMIT_SECONDS = 86400
+#: A number as JSON writes it, without a sign: float() would also read "1_0", " 1" and "infinity".
+_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
+
+Schema = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Field:
-    """How one value is read: from JSON by `read`, from a query by `from_text` first."""
+    """How one value is read: from JSON by `read`, from a query by `from_text` first.
+
+    `schema`: what `read` takes, as JSON Schema (2020-12) for the API's description.
+    """
 
     read: Callable[[object], Any]
+    schema: Schema
     from_text: Callable[[str], object] = str
 
 
 Fields = Mapping[str, Field]
+
+PROJECT = Field(parse_project, {"type": "string", "pattern": f"^{PROJECT_PATTERN}$"})
+VERSION = Field(parse_version, {"type": "string", "pattern": f"^{VERSION_PATTERN}$", "not": {"enum": [".", ".."]}})
+SECRET = Field(parse_secret_name, {"type": "string", "pattern": f"^{SECRET_PATTERN}$"})
+DIGEST = Field(parse_digest, {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"})
 
 
 @dataclass
@@ -73,9 +96,9 @@ def read_json(body: bytes, fields: Fields) -> Dict[str, Any]:
 
 
 def parse_object(body: bytes) -> Dict[str, Any]:
-    """Strict JSON (RFC 8259): an object, no name twice, no NaN or Infinity."""
+    """Strict JSON (RFC 8259): an object in UTF-8, no name twice, no NaN or Infinity."""
     try:
-        document = json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
+        document = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise MalformedRequest(f"The body is not valid JSON: {error}.", 'Send an object such as {"project": "web"}.') from None
     if not isinstance(document, dict):
@@ -117,18 +140,16 @@ def seconds(name: str) -> Field:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not is_number or not 0 <= value <= _GRACE_LIMIT_SECONDS:  # type: ignore[operator]
             raise MalformedRequest(
-                f"{name}: {value!r:.40} is no number of seconds.", f"Send a number from 0 to {_GRACE_LIMIT_SECONDS:g}."
+                f"{name}: {value!r:.40} is no number of seconds.", f"Send a number from 0 to {_GRACE_LIMIT_SECONDS}."
             )
         return float(value)  # type: ignore[arg-type]
 
-    return Field(read, _number)
+    return Field(read, {"type": "number", "minimum": 0, "maximum": _GRACE_LIMIT_SECONDS}, number)
 
 
-def _number(text: str) -> object:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def number(text: str) -> object:
+    """The number that a query's value is, else the text as it is, for `read` to refuse."""
+    return float(text) if _NUMBER.fullmatch(text) else text
 
 
 def flag(name: str) -> Field:
@@ -139,18 +160,18 @@ def flag(name: str) -> Field:
             raise MalformedRequest(f"{name}: {value!r:.40} is neither true nor false.", "Send true or false.")
         return value
 
-    return Field(read, lambda text: {"true": True, "false": False}.get(text, text))
+    return Field(read, {"type": "boolean"}, lambda text: {"true": True, "false": False}.get(text, text))
 
 
-def text(name: str) -> Field:
-    """Any text."""
+def text(name: str, **schema: Any) -> Field:
+    """Any text; what else is to be said of it is `schema`'s, and checked elsewhere."""
 
     def read(value: object) -> str:
         if not isinstance(value, str):
             raise MalformedRequest(f"{name}: {value!r:.40} is not text.", "Send a string.")
         return value
 
-    return Field(read)
+    return Field(read, {"type": "string", **schema})
 
 
 def json_object(name: str) -> Field:
@@ -161,4 +182,4 @@ def json_object(name: str) -> Field:
             raise MalformedRequest(f"{name}: {value!r:.40} is not an object.", "Send the manifest as a JSON object.")
         return json.dumps(value).encode()
 
-    return Field(read)
+    return Field(read, {"type": "object"})

@@ -8,20 +8,27 @@ from typing import Any, Callable, Dict, Optional
 
 from agent.errors import MalformedRequest
 from agent.host.files import remove_if_present
-from agent.model import parse_digest, parse_project, parse_version
 from agent.operations.launch import LaunchCall, Upload
 from agent.store import download, staging
-from agent.web.call import Call, Field, Fields, flag, json_object, read_json, read_query, require, text
+from agent.web.call import (
+    DIGEST,
+    PROJECT,
+    VERSION,
+    Call,
+    Fields,
+    flag,
+    json_object,
+    read_json,
+    read_query,
+    require,
+    text,
+)
 from agent.web.multipart_upload import MultipartUpload
 from agent.web.spool import Spool, Uploads
 
-RAW_FIELDS: Fields = {
-    "project": Field(parse_project),
-    "version": Field(parse_version),
-    "sha256": Field(parse_digest),
-    "force": flag("force"),
-}
-URL_FIELDS: Fields = {**RAW_FIELDS, "artifact_url": text("artifact_url"), "manifest": json_object("manifest")}
+RAW_FIELDS: Fields = {"project": PROJECT, "version": VERSION, "sha256": DIGEST, "force": flag("force")}
+_URL = text("artifact_url", format="uri", pattern="^[Hh][Tt][Tt][Pp][Ss]?://")
+URL_FIELDS: Fields = {**RAW_FIELDS, "artifact_url": _URL, "manifest": json_object("manifest")}
 
 
 def receive(call: Call, permit: Callable[[str], None]) -> LaunchCall:

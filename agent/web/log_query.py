@@ -11,15 +11,16 @@ from agent.errors import MalformedRequest
 from agent.store.gzipped import Gzipped
 from agent.store.logtar import LogTar
 from agent.store.text import Text, TextQuery
-from agent.web.call import Call, Field, Fields, flag
+from agent.web.call import Call, Field, Fields, Schema, flag, number
 from agent.web.streams import Sending
 
 _MOST_LINES = 10_000_000
-_MOST_GREP_BYTES = 256
+_MOST_GREP_CHARACTERS = 256
 #: A number up to here is so many seconds ago; a larger one counts from 1970.
 _AGO_SECONDS = 1e9
+_LATEST_SECONDS = 100_000_000_000
 _TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)([.,]\d{1,9})?)?)?(?:([Zz])|([+ -])(\d\d):?(\d\d))?", re.ASCII
+    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)([.,]\d{1,30})?)?)?(?:([Zz])|([+ -])(\d\d):?(\d\d))?", re.ASCII
 )
 
 
@@ -29,7 +30,7 @@ def _one_of(name: str, *words: str) -> Field:
             raise MalformedRequest(f"{name}: {value!r:.40} is not known here.", f"Send {' or '.join(words)}.")
         return str(value)
 
-    return Field(read)
+    return Field(read, {"type": "string", "enum": list(words)})
 
 
 def _whole(name: str, least: int, most: int, **words: int) -> Field:
@@ -39,16 +40,20 @@ def _whole(name: str, least: int, most: int, **words: int) -> Field:
     def read(value: object) -> int:
         if isinstance(value, str) and value in words:
             return words[value]
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        is_whole = isinstance(value, int) and not isinstance(value, bool) or isinstance(value, float) and value.is_integer()
+        if not is_whole or not least <= value <= most:  # type: ignore[operator]
             raise MalformedRequest(f"{name}: {value!r:.40} is not possible.", wanted)
-        return value
+        return int(value)  # type: ignore[call-overload,no-any-return]
 
-    return Field(read, lambda text: int(text) if re.fullmatch(r"[0-9]{1,10}", text) else text)
+    schema: Schema = {"type": "integer", "minimum": least, "maximum": most}
+    if words:
+        schema = {"anyOf": [schema, {"type": "string", "enum": list(words)}]}
+    return Field(read, schema, lambda text: int(text) if re.fullmatch(r"[0-9]{1,10}", text) else text)
 
 
 def _moment(name: str) -> Field:
     def read(value: object) -> float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e11:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < _LATEST_SECONDS:
             return time.time() - value if value < _AGO_SECONDS else float(value)
         found = _from_iso(value) if isinstance(value, str) else None
         if found is None:
@@ -56,7 +61,9 @@ def _moment(name: str) -> Field:
             raise MalformedRequest(f"{name}: {value!r:.40} is no time.", hint)
         return found
 
-    return Field(read, lambda text: float(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) else text)
+    texts = [{"type": "string", "format": form} for form in ("date-time", "date")]
+    schema = {"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": _LATEST_SECONDS}, *texts]}
+    return Field(read, schema, number)
 
 
 def _from_iso(text: str) -> Optional[float]:
@@ -66,8 +73,8 @@ def _from_iso(text: str) -> Optional[float]:
         return None
     year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
     fraction, _, sign, hours, minutes = match.groups()[6:]
-    is_real = 1 <= month <= 12 and 1 <= day <= calendar.monthrange(max(year, 1), month)[1]
-    if year < 1970 or not is_real or hour > 23 or minute > 59 or second > 60:
+    is_real = year >= 1 and 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year, month)[1]
+    if not is_real or hour > 23 or minute > 59 or second > 60:
         return None
     offset = (int(hours) * 3600 + int(minutes) * 60) * (-1 if sign == "-" else 1) if sign else 0
     whole = calendar.timegm((year, month, day, hour, minute, second))
@@ -76,13 +83,14 @@ def _from_iso(text: str) -> Optional[float]:
 
 def _grep() -> Field:
     def read(value: object) -> bytes:
-        encoded = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else b""
-        if not 0 < len(encoded) <= _MOST_GREP_BYTES or b"\n" in encoded:
-            hint = f"Send a piece of a line, 1 to {_MOST_GREP_BYTES} bytes; it is looked for as it is, not as a pattern."
-            raise MalformedRequest(f"grep: {value!r:.40} is not possible.", hint)
-        return encoded
+        if not isinstance(value, str) or not 0 < len(value) <= _MOST_GREP_CHARACTERS or "\n" in value:
+            raise MalformedRequest(
+                f"grep: {value!r:.40} is not possible.",
+                f"Send a piece of a line, 1 to {_MOST_GREP_CHARACTERS} characters; it is looked for as it is, not as a pattern.",
+            )
+        return value.encode("utf-8", "surrogatepass")
 
-    return Field(read)
+    return Field(read, {"type": "string", "pattern": "^[^\n]+$", "minLength": 1, "maxLength": _MOST_GREP_CHARACTERS})
 
 
 FIELDS: Fields = {

@@ -50,6 +50,10 @@ class EncodingNotImplemented(AgentError):
     kind, title, status, exit_code = "not-implemented", "Not implemented", 501, EXIT_USAGE
 
 
+#: The kinds of this module.
+KINDS = (RequestTimeout, HeadTooLarge, EncodingNotImplemented)
+
+
 def status_line(status: int) -> str:
     """`404 Not Found`."""
     try:

@@ -6,78 +6,24 @@ calls the operation of the same name.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Optional, Pattern, Sequence, Tuple, Union
+import functools
+from typing import Any, Callable, Dict, Mapping, Sequence, Tuple, Union
 
 import bottle
 
-from agent.errors import AgentError, MethodNotAllowed, NotFound
-from agent.model import ADMIN, DEPLOY, READ, parse_project, parse_secret_name, parse_version
+from agent.errors import AgentError
+from agent.model import DEPLOY, READ
 from agent.store.logtar import LogTar
-from agent.web import problems
-from agent.web.call import (
-    Call,
-    Field,
-    Fields,
-    flag,
-    read_json,
-    read_query,
-    require,
-    seconds,
-)
-from agent.web.caller import Caller
+from agent.web import openapi, problems
+from agent.web.call import PROJECT, SECRET, VERSION, Call, Fields, flag, read_json, read_query, require, seconds
 from agent.web.intake import RAW_FIELDS, URL_FIELDS, receive
 from agent.web.log_query import FIELDS as LOG_FIELDS
 from agent.web.log_query import as_tar, as_text, text_query
 from agent.web.ranges import wanted_etag, wanted_range
+from agent.web.route import BYTES, JSON, PING, UPLOAD, Answer, Route
 from agent.web.secret_calls import delete_secret, put_secret, secret_names
 from agent.web.services import Services
 from agent.web.streams import STREAM, Sending
-
-NONE, JSON, BYTES, UPLOAD = "none", "json", "bytes", "upload"
-PING = "/ping"
-
-#: A handler's answer: a JSON document with its status, a tar, plain text, or what is sent as it comes.
-Answer = Union[Tuple[int, Dict[str, Any]], LogTar, str, Sending]
-
-
-@dataclass(frozen=True)
-class Route:
-    """One method and path. `query` and `fields`: what its query and JSON body may hold; `required`: what they must.
-
-    `role`: what a key must be allowed to; a route that says nothing is the admin's. `for_limited_keys`: a key of some
-    projects only may call it without naming one of them, since the answer tells nothing of the others.
-    """
-
-    name: str
-    method: str
-    path: str
-    handler: Callable[[Call], Answer]
-    body: str = NONE
-    query: Fields = field(default_factory=dict)
-    fields: Fields = field(default_factory=dict)
-    required: Tuple[str, ...] = ()
-    lane: str = "quick"
-    role: str = ADMIN
-    for_limited_keys: bool = False
-
-    def permit(self, caller: Caller) -> None:
-        """Forbidden unless the caller's key may make this call at all."""
-        if self.path == PING:
-            return
-        caller.require_role(self.role, self.name)
-        if not self.for_limited_keys and "<project>" not in self.path and "project" not in self.required:
-            caller.require_whole_host(self.name)
-
-    def permit_project(self, caller: Caller, project: str) -> None:
-        """Forbidden unless it may make it for this project."""
-        caller.require_project(project, self.role, self.name)
-
-    @property
-    def pattern(self) -> Pattern[str]:
-        """The path as a regular expression; `<name>` is one segment."""
-        return re.compile(re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", self.path))
 
 
 def ping(call: Call) -> Answer:
@@ -128,10 +74,19 @@ def health(call: Call) -> Answer:
     return call.services.operations.health(call.services.agent)
 
 
-_PROJECT: Fields = {"project": Field(parse_project)}
-_VERSION: Fields = {"version": Field(parse_version)}
+def describe_api(call: Call) -> Answer:
+    return 200, _description()
+
+
+@functools.cache
+def _description() -> Dict[str, Any]:
+    return openapi.describe(ROUTES)
+
+
+_PROJECT: Fields = {"project": PROJECT}
+_VERSION: Fields = {"version": VERSION}
 _KILL: Fields = {"grace_seconds": seconds("grace_seconds"), "purge": flag("purge")}
-_IN_PATH: Fields = {**_PROJECT, "name": Field(parse_secret_name)}
+_IN_PATH: Fields = {**_PROJECT, "name": SECRET}
 _NAMED = ("project",)
 
 ROUTES: Tuple[Route, ...] = (
@@ -143,7 +98,7 @@ ROUTES: Tuple[Route, ...] = (
     Route("logs", "POST", "/get_project_logs", logs, JSON, fields={**_PROJECT, **LOG_FIELDS}, required=_NAMED, role=READ),
     Route("kill", "DELETE", "/project/<project>", kill, query=_KILL, lane="kill", role=DEPLOY),
     Route("kill", "POST", "/kill_project", kill, JSON, fields={**_PROJECT, **_KILL}, required=_NAMED, lane="kill", role=DEPLOY),
-    Route("describe", "GET", "/project", describe, role=READ, for_limited_keys=True),
+    Route("list", "GET", "/project", describe, role=READ, for_limited_keys=True),
     Route("describe", "GET", "/project/<project>", describe, role=READ),
     Route("describe", "POST", "/describe_projects", describe, JSON, fields=_PROJECT, role=READ, for_limited_keys=True),
     Route("restart", "POST", "/project/<project>/restart", restart, lane="launch", role=DEPLOY),
@@ -153,33 +108,8 @@ ROUTES: Tuple[Route, ...] = (
     Route("delete secret", "DELETE", "/project/<project>/secrets/<name>", delete_secret, role=DEPLOY),
     Route("history", "GET", "/project/<project>/history", history, role=READ),
     Route("health", "GET", "/healthz", health, role=READ),
+    Route("api", "GET", "/openapi.json", describe_api, role=READ, for_limited_keys=True),
 )
-
-
-class RouteTable:
-    """Finds a call by method and path, as Bottle's router does (HEAD is answered by GET's handler)."""
-
-    def __init__(self, routes: Sequence[Route] = ROUTES) -> None:
-        self._routes = [(route.pattern, route) for route in routes]
-
-    def match(self, method: str, path: str) -> Tuple[Route, Optional[str]]:
-        """The route, and the project if the path names one.
-
-        NotFound, MethodNotAllowed with the methods that the path takes, MalformedRequest for what is no project's id.
-        """
-        matches = ((route, pattern.fullmatch(path)) for pattern, route in self._routes)
-        found = [(route, match.groupdict()) for route, match in matches if match]
-        if not found:
-            raise NotFound(f"There is nothing at {path[:200]!r}.", "README lists the calls; paths have no slash at the end.")
-        for route, arguments in found:
-            if route.method == ("GET" if method == "HEAD" else method):
-                return route, parse_project(arguments["project"]) if "project" in arguments else None
-        allow: List[str] = sorted({name for route, _ in found for name in (route.method, _head(route)) if name})
-        raise MethodNotAllowed(f"{path[:200]} does not take {method[:20]}.", f"Use {' or '.join(allow)}.", allow=allow)
-
-
-def _head(route: Route) -> str:
-    return "HEAD" if route.method == "GET" else ""
 
 
 class Application(bottle.Bottle):  # type: ignore[misc]

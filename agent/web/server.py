@@ -29,7 +29,8 @@ from agent.web.front import HEAD_BYTES, Front
 from agent.web.keys import Keys
 from agent.web.lanes import make_lanes
 from agent.web.origin import Origins
-from agent.web.routes import RouteTable, make_app
+from agent.web.route import RouteTable
+from agent.web.routes import ROUTES, make_app
 from agent.web.services import OPERATIONS, Operations, Services
 from agent.web.spool import Uploads
 from agent.web.streams import Streams
@@ -71,7 +72,7 @@ class Server:
         self.uploads = Uploads(agent.store, settings.max_artifact_bytes, settings.upload_slots)
         lanes = make_lanes(settings.threads)
         audit = Audit(agent.store.audit)
-        gate = Gate(Keys(keys, settings.auth_required), Origins(settings.names), RouteTable(), self.uploads, lanes, audit)
+        gate = Gate(Keys(keys, settings.auth_required), Origins(settings.names), RouteTable(ROUTES), self.uploads, lanes, audit)
         self._streams = Streams("bulk", settings.readers), Streams("live", settings.followers)
         app = make_app(Services(agent, operations, self.uploads, lanes, audit, *self._streams))
         # accepted sockets inherit it: a reader that takes nothing for so long is dropped by the kernel (tcp(7))

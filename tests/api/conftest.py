@@ -21,13 +21,17 @@ from agent.store.layout import StoreLayout
 from agent.store.logs import open_project_logs
 from agent.store.logtar import LogTar
 from agent.store.unpacker import Unpacker
+from agent.web import openapi
+from agent.web.routes import ROUTES
 from agent.web.server import Server, ServerSettings
 from agent.web.services import Operations
 from tests.support import http
+from tests.support.api import Description
 from tests.support.http import Body, Response
 
 TOKEN = "the-key-of-this-test"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+DESCRIPTION = Description(openapi.describe(ROUTES))
 RAW = {**BEARER, "Content-Type": "application/octet-stream"}
 
 
@@ -110,10 +114,10 @@ class Noted:
         }
 
     def restart(self, agent: Agent, project: str, by: str) -> Tuple[int, Dict[str, Any]]:
-        return 201, self.note("restart", project=project)
+        return 200, self.note("restart", project=project)
 
     def rollback(self, agent: Agent, project: str, version: Optional[str], by: str) -> Tuple[int, Dict[str, Any]]:
-        return 201, self.note("rollback", project=project, version=version)
+        return 200, self.note("rollback", project=project, version=version)
 
     def history(self, agent: Agent, project: str) -> Dict[str, Any]:
         return self.note("history", project=project)
@@ -169,7 +173,12 @@ class Web:
             end.close()
 
     def request(self, method: str, path: str, body: Body = None, headers: Optional[Mapping[str, str]] = None) -> Response:
-        return http.request(self.address, method, path, body, BEARER if headers is None else headers)
+        """One call, by default with the admin's key. What is answered to it has to be in the API's description."""
+        answer = http.request(self.address, method, path, body, BEARER if headers is None else headers)
+        operation = DESCRIPTION.find(method, path)
+        if operation is not None:
+            DESCRIPTION.check(operation, answer, with_body=answer.headers["content-type"] == "application/problem+json")
+        return answer
 
     def raw(self, sent: bytes, half_close: bool = False) -> Response:
         return http.raw(self.address, sent, half_close)

@@ -54,7 +54,7 @@ def test_each_shape_calls_its_operation(
     web: Web, method: str, path: str, document: Optional[object], name: str, values: Dict[str, Any]
 ) -> None:
     answer = call(web, method, path, document)
-    expected = {"restart": 201, "rollback": 201, "health": 503}.get(name, 200)
+    expected = {"health": 503}.get(name, 200)
     assert answer.status == expected, answer
     ((called, given),) = web.noted.calls
     assert given.pop("by", "admin from 127.0.0.1") == "admin from 127.0.0.1"
