@@ -6,7 +6,7 @@ import re
 from typing import Any, Dict, List, Tuple
 from urllib.parse import urlsplit
 
-from agent.model import Hook, Migrations, Readiness
+from agent.model import MAX_SOCKETS, Hook, Migrations, Readiness
 from agent.values import kind_of, read_command, read_known, read_members, read_number, read_text, refuse
 
 _SOCKET_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -18,6 +18,8 @@ _MAX_SECONDS = 3600.0
 def read_sockets(name: str, value: Any, _: List[str]) -> Dict[str, str]:
     """`{NAME: "HOST:PORT" | "unix:PATH"}`; a relative PATH is below $PERSIST_DIR."""
     members = read_members(name, value)
+    if len(members) > MAX_SOCKETS:
+        refuse(name, f"there are {len(members)} of them", f"A project may have {MAX_SOCKETS} sockets.")
     for socket, address in members.items():
         if not _SOCKET_NAME.fullmatch(socket):
             refuse(f"{name}.{socket[:60]}", "it is no name of a socket", "Use letters, digits, '_', '.' and '-'.")

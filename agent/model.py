@@ -17,6 +17,8 @@ SCHEMA = 1
 READ, DEPLOY, ADMIN = ROLES = ("read", "deploy", "admin")
 #: No manifest may ask for smaller log segments.
 MIN_SEGMENT_BYTES = 1024
+#: How many sockets a project may have its shim hold.
+MAX_SOCKETS = 64
 
 PROJECT_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
 VERSION_PATTERN = r"[A-Za-z0-9._+-]{1,128}"
@@ -147,7 +149,7 @@ class Release:
     """An artifact unpacked on this host, with everything that a shim needs to run it.
 
     `command` is the argument vector, executed in the release's directory; `env` is what the
-    artifact's `.env` and manifest add; `sockets` maps names to `HOST:PORT` addresses that the shim holds.
+    artifact's `.env` and manifest add; `sockets` maps names to addresses (`HOST:PORT`, `unix:PATH`) that the shim holds.
     """
 
     project: str

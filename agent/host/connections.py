@@ -8,8 +8,12 @@ import struct
 from typing import Iterable, Iterator, List, Optional, Tuple
 
 from agent.host.files import read_bytes
+from agent.host.sockets import UNIX, parse_address
 
 _LISTEN = "0A"
+_ANY = {"0.0.0.0", "::"}
+#: proc(5), /proc/net/unix: the flag of a socket that listens.
+_ACCEPTS = 0x10000
 
 
 def accepted_inode(connection: socket.socket) -> Optional[int]:
@@ -21,10 +25,15 @@ def accepted_inode(connection: socket.socket) -> Optional[int]:
     return None
 
 
-def listening_inode(address: Tuple[str, int]) -> Optional[int]:
-    """The inode of the socket that listens on this numeric address or on all addresses, or None."""
+def listening_inode(address: str) -> Optional[int]:
+    """The inode of the socket that listens on `HOST:PORT` or `unix:/PATH`, or so that nobody else can; None when it is free."""
+    if address.startswith(UNIX):
+        return next((inode for path, inode in _unix() if path == address[len(UNIX) :]), None)
+    host, port = parse_address(address)
+    if ":" not in host:
+        host = socket.gethostbyname(host)
     for local, _, state, inode in _tcp():
-        if state == _LISTEN and local[1] == address[1] and (local[0] == address[0] or local[0] in ("0.0.0.0", "::")):
+        if state == _LISTEN and local[1] == port and (local[0] == host or _ANY & {local[0], host}):
             return inode
     return None
 
@@ -49,6 +58,14 @@ def sockets_of(pid: int) -> List[Tuple[int, int]]:
         if target.startswith("socket:["):
             found.append((int(name), int(target[8:-1])))
     return found
+
+
+def _unix() -> Iterator[Tuple[str, int]]:
+    """(path, inode) of every listening UNIX socket that has a path."""
+    for line in (read_bytes("/proc/net/unix") or b"").decode(errors="replace").splitlines()[1:]:
+        fields = line.split(None, 7)
+        if len(fields) == 8 and int(fields[3], 16) & _ACCEPTS:
+            yield fields[7], int(fields[6])
 
 
 def _tcp() -> Iterator[Tuple[Tuple[str, int], Tuple[str, int], str, int]]:

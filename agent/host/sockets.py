@@ -6,14 +6,17 @@ while there is none, and are never refused.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-from typing import Dict, Mapping, Tuple
+import stat
+from typing import Dict, Mapping, Tuple, Union
 
 from agent.errors import UsageError
 
 BACKLOG = 4096
 FIRST_FD = 3
+UNIX = "unix:"
 
 
 def parse_address(address: str) -> Tuple[str, int]:
@@ -26,21 +29,55 @@ def parse_address(address: str) -> Tuple[str, int]:
 
 
 def bind(name: str, address: str) -> int:
-    """A listening socket's descriptor (close-on-exec). UsageError when the address can't be had."""
-    host, port = parse_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    """A listening socket's descriptor (close-on-exec) for the agent itself. UsageError when the address can't be had."""
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
+        return listen(address)
     except OSError as error:
-        listener.close()
         raise UsageError(
             f"socket {name!r}: can't listen on {address}: {error.strerror or error}.",
             "Choose another address with --listen, or stop what holds this one ('ss -ltnp' names it).",
         ) from error
+
+
+def listen(address: str) -> int:
+    """A listening socket's descriptor (close-on-exec) on `HOST:PORT` or `unix:/PATH`. OSError when it can't be had."""
+    family, where = _place(address)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if isinstance(where, str):
+            _remove_stale(where)
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        if isinstance(where, str):
+            os.chmod(where, 0o666)  # as systemd.socket(5) does; who may reach it is a matter of its folder
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
     return listener.detach()
+
+
+def _place(address: str) -> Tuple[int, Union[str, Tuple[str, int]]]:
+    """The address family and what to bind to."""
+    if address.startswith(UNIX):
+        return socket.AF_UNIX, address[len(UNIX) :]
+    host, port = parse_address(address)
+    return (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, port)
+
+
+def _remove_stale(path: str) -> None:
+    """Make way where a socket lies that nobody listens on any more (unix(7): connect then fails with ECONNREFUSED)."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "there is a file that is no socket", path)
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
 
 
 def inherited(environ: Mapping[str, str]) -> Dict[str, int]:

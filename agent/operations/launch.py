@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
 from agent import manifest as manifests
-from agent.errors import AgentError, ArtifactFault, Busy, Conflict
+from agent.errors import AgentError, ArtifactFault, Conflict
 from agent.host import clock, files, locks
 from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
@@ -123,8 +123,9 @@ def _launch(agent: Agent, handle: Handle, call: LaunchCall, steps: Steps) -> Tup
     fallback = record.version if want is not None and want.up and record is not None and _may_run(handle.layout, record) else None
     try:
         record = start(agent, call.project, release.version, fallback, call.received_from, "launch")
-    except (ArtifactFault, Busy) as error:
-        if is_new and isinstance(error, ArtifactFault):
+    except AgentError as error:
+        wanted = handle.want()
+        if is_new and (isinstance(error, ArtifactFault) or wanted is None or wanted.version != release.version):
             releases.remove(handle.layout, release.version)
         if call.project == AGENT_PROJECT:
             canary.clear(agent)

@@ -15,9 +15,9 @@ from agent.model import AGENT_PROJECT, Release
 from agent.operations import own
 from agent.operations.agent import Agent, remember
 from agent.operations.logs import run_output
+from agent.shim import rights, sockets
 from agent.shim.handle import Handle
 from agent.shim.record import Outcome, Record, Want, write_want
-from agent.shim.rights import require
 from agent.store import releases
 
 #: Beyond the old run's grace period and the new one's proof.
@@ -59,8 +59,10 @@ def start(agent: Agent, project: str, version: str, fallback: Optional[str], by:
 
 def _require(release: Release, handle: Handle) -> None:
     try:
-        require(release, handle.layout)
-    except ArtifactFault as error:
+        rights.require(release, handle.layout)
+        if release.project != AGENT_PROJECT:
+            sockets.require(release, handle.layout, handle.record())
+    except AgentError as error:
         error.members.update({"project": release.project, "version": release.version})
         raise
 
@@ -101,7 +103,7 @@ def conclude(agent: Agent, handle: Handle) -> None:
     with locks.hold(handle.layout.want_lock):
         want, record = handle.want(), handle.record()
         outcome = record.outcome if record is not None else None
-        if want is None or not want.up or outcome is None or outcome.generation != want.generation:
+        if want is None or not want.up or want.concluded or outcome is None or outcome.generation != want.generation:
             return
         if outcome.version != want.version:
             return  # concluded before: the want is the fallback's already
@@ -113,9 +115,9 @@ def conclude(agent: Agent, handle: Handle) -> None:
         if want.fallback is not None:
             if releases.current(handle.layout) == outcome.version:  # reverted in its probation
                 releases.point_current(handle.layout, want.fallback)
-            write_want(handle.layout, replace(want, version=want.fallback, fallback=None))
+            write_want(handle.layout, replace(want, version=want.fallback, fallback=None, concluded=True))
         else:
-            write_want(handle.layout, replace(want, up=False))
+            write_want(handle.layout, replace(want, up=False, concluded=True))
 
 
 def _judge(agent: Agent, handle: Handle, want: Want, outcome: Outcome) -> None:
@@ -132,8 +134,9 @@ def _judge(agent: Agent, handle: Handle, want: Want, outcome: Outcome) -> None:
 def _failure(handle: Handle, project: str, outcome: Outcome, fallback: Optional[str]) -> AgentError:
     output = run_output(handle.layout, outcome.run) if outcome.output is None else outcome.output.encode()
     tail = output.splitlines()[-_TAIL_LINES:]
-    running = {"version": fallback} if fallback else None
-    is_untouched = fallback is not None and outcome.run == 0
+    record = handle.record()
+    is_untouched = record is not None and (outcome.run == 0 or record.run < outcome.run)  # else it was started again
+    running = {"version": fallback, "pid": record.pid, "state": record.state} if fallback and record is not None else None
     consequence = f"{fallback} runs {'on' if is_untouched else 'again'}" if fallback else "nothing of it runs"
     if outcome.blameless:
         return Busy(

@@ -12,10 +12,10 @@ import signal
 import sys
 import time
 from dataclasses import replace
-from typing import Optional
+from typing import Any, Optional
 
-from agent.host import clock, signals
-from agent.model import ExitCause, FailedToStart, Release, cause_to_json
+from agent.host import signals
+from agent.model import ExitCause, Release, cause_to_json
 from agent.shim import machine
 from agent.shim.capture import open_writer
 from agent.shim.environment import environment, marker
@@ -23,8 +23,8 @@ from agent.shim.nursery import Nursery
 from agent.shim.record import Outcome, Successor
 from agent.shim.resident import Seen
 from agent.shim.revert import PROBATION_SECONDS, is_from_outside, reason_to_revert
+from agent.shim.succession import Succession
 from agent.shim.tree import Spawned, Tree, cause_of, spawn
-from agent.shim.turn import Turn
 from agent.store.layout import ProjectLayout
 
 #: Within this a new agent has to be ready, which includes launching, reading and killing a canary.
@@ -38,7 +38,7 @@ RETIRE_SECONDS = 40.0
 _LOOK_SECONDS = 0.2
 
 
-class AgentTurn(Turn):
+class AgentTurn(Succession):
     """One turn. The nursery holds what outlives it: the listening sockets and the conversations with the agents."""
 
     def __init__(self, layout: ProjectLayout, seen: Seen, nursery: Nursery) -> None:
@@ -59,7 +59,7 @@ class AgentTurn(Turn):
             self.nursery.part(pid)
             if successor is not None and pid == successor.pid:
                 if not successor.is_retiring and self.want is not None and self.want.generation == successor.generation:
-                    self._reject_successor(f"{cause_of(status)} before it had proved itself", cause_of(status))
+                    self._reject_successor(f"{cause_of(status)} before it had proved itself", cause_of(status), successor.run)
                 self.journal.publish(successor=None)
             elif pid != self.record.pid:
                 self.nursery.reaped(pid, status)
@@ -88,10 +88,10 @@ class AgentTurn(Turn):
     def _join_group(self, pid: int) -> None:
         """The agent stays in the group that the host gave it: those of the projects are below it."""
 
-    def _fork(self, release: Release, proving: bool = False) -> Spawned:
+    def _fork(self, release: Release, run: int, beside: bool) -> Spawned:
         output = open_writer(self.seen.reader)
         environ = environment(release, self.layout)
-        if proving:
+        if beside:
             environ["PROVE"] = "1"
         try:
             passed = self.nursery.pass_sockets(release)
@@ -124,40 +124,12 @@ class AgentTurn(Turn):
         if self.record.state == machine.READY and self.record.successor is None and not self._is_superseded():
             self._execute_own_release()
 
-    def _succeed(self) -> None:
-        """One step of the way from the agent at work to the wanted one."""
-        assert self.want is not None
-        successor = self.record.successor
-        if successor is None:
-            self._start_successor(str(self.want.version))
-        elif successor.is_retiring or successor.generation != self.want.generation:
-            signals.send(successor.pid, successor.start_time, signal.SIGKILL)  # its end is seen in a later turn
-        else:
-            self._judge(successor)
+    def _forget(self, successor: Successor) -> None:
+        self.nursery.part(successor.pid)
+        super()._forget(successor)
 
-    def _start_successor(self, version: str) -> None:
-        assert self.want is not None
-        run = self.record.run + 1
-        release = self._read_release(version)
-        if release is None:
-            self._reject_successor(f"release {version} is not in the store", None)
-            return
-        segment, offset = self.seen.position
-        self.journal.note(run=run)
-        self.journal.event("start", version=version, segment=segment, offset=offset, beside=self.record.pid)
-        try:
-            spawned = self._fork(release, proving=True)
-        except OSError as error:
-            self._reject_successor(f"fork: {error.strerror}", None)
-            return
-        successor = Successor(spawned.pid, spawned.start_time, version, self.want.generation, run, time.monotonic())
-        self.journal.publish(successor=successor, explanation=f"running; {version} proves itself beside it")
-        failure = spawned.release()
-        if failure is not None:
-            os.waitpid(spawned.pid, 0)
-            self.nursery.part(spawned.pid)
-            self._reject_successor(str(failure), failure)
-            self.journal.publish(successor=None)
+    def _hurry(self, retiring: Successor) -> None:
+        signals.send(retiring.pid, retiring.start_time, signal.SIGKILL)  # its end is seen in a later turn
 
     def _judge(self, successor: Successor) -> None:
         agent, now = self.nursery.agent(successor.pid), time.monotonic()
@@ -169,44 +141,29 @@ class AgentTurn(Turn):
         elif agent.proved_from is None:
             agent.proved_from = now
         elif now - agent.proved_from >= PROOF_SECONDS:
-            self._hand_over(successor)
+            self._take_over(successor)
 
-    def _turn_away(self, successor: Successor, reason: str) -> None:
+    def _show_out(self, successor: Successor) -> None:
         signals.send(successor.pid, successor.start_time, signal.SIGKILL)
-        self._reject_successor(reason, None)
-        self.journal.publish(successor=replace(successor, is_retiring=True, clock=time.monotonic()))
+        self.journal.publish(successor=replace(successor, is_retiring=True, deadline=0.0))
 
-    def _reject_successor(self, reason: str, cause: Optional[ExitCause]) -> None:
-        exit_cause = cause_to_json(cause) if cause is not None else None
-        step, blameless = "start" if isinstance(cause, FailedToStart) else "ready", cause is not None and is_from_outside(cause)
-        self._reject(reason, step, exit_cause=exit_cause, run=self.record.run, blameless=blameless)
+    def _reject_successor(self, reason: str, cause: Optional[ExitCause], run: int, **members: Any) -> None:
+        super()._reject_successor(reason, cause, run, blameless=cause is not None and is_from_outside(cause), **members)
 
-    def _hand_over(self, successor: Successor) -> None:
-        """From now on the successor is the agent, and the old one finishes what it has begun."""
-        now, record = time.monotonic(), self.record
-        retiring = Successor(
-            record.pid or 0,
-            record.start_time or 0,
-            str(record.version),
-            record.generation,
-            record.run,
-            now,
-            is_retiring=True,
-        )
+    def _take_over(self, successor: Successor) -> None:
         outcome = Outcome(successor.generation, successor.version, ready=True, run=successor.run)
-        self.release = self._read_release(successor.version)
-        self.journal.event("succeeded", version=successor.version, pid=successor.pid, after=record.version)
-        self.journal.publish(
-            pid=successor.pid, start_time=successor.start_time, version=successor.version, generation=successor.generation,
-            run=successor.run, successor=retiring, outcome=outcome, started_clock=successor.clock, adopted=False, hung=False,
-            started_at=clock.timestamp(time.time() - (now - successor.clock)),
-            failures=0, restarts=0, probation_clock=now + PROBATION_SECONDS, explanation="running, on probation",
-        )  # fmt: skip
+        probation = time.monotonic() + PROBATION_SECONDS
+        self._hand_over(successor, outcome, hung=False, probation_clock=probation, explanation="running, on probation")
+
+    def _retire_seconds(self) -> float:
+        return RETIRE_SECONDS
+
+    def _retire(self, retiring: Successor) -> None:
         signals.send(retiring.pid, retiring.start_time, signal.SIGTERM)
 
     def _pursue_retiring(self) -> None:
         old = self.record.successor
-        if old is not None and time.monotonic() - old.clock > RETIRE_SECONDS:
+        if old is not None and old.is_retiring and time.monotonic() > old.deadline:
             signals.send(old.pid, old.start_time, signal.SIGKILL)
 
     def _execute_own_release(self) -> None:

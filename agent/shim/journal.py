@@ -42,13 +42,15 @@ class Journal:
         line = {"at": clock.timestamp(), "event": name, "run": self.record.run, **members}
         _append(self._layout.events, line, EVENTS_BYTES)
 
-    def remember_end(self, cause: ExitCause, ran_seconds: float, by_itself: bool, killed: Tuple[Any, ...] = ()) -> None:
-        """How a run ended: as an event, in the history, and among the record's last ends."""
+    def remember_end(
+        self, cause: ExitCause, ran_seconds: float, by_itself: bool, killed: Tuple[Any, ...] = (), **which: Any
+    ) -> None:  # fmt: skip
+        """How a run ended (`which`: the `run` and `version`, if not those on record): an event, in the history, a last end."""
         entry = {
-            "run": self.record.run, "version": self.record.version, "ran_seconds": round(ran_seconds, 3),
+            "run": self.record.run, "version": self.record.version, **which, "ran_seconds": round(ran_seconds, 3),
             "by_itself": by_itself, "exit_cause": cause_to_json(cause),
         }  # fmt: skip
-        self.event("exit", **entry, killed=killed)
+        self.event("exit", **{**entry, "killed": killed})
         entry = {"at": clock.timestamp(), **entry}
         self.note(exits=(*self.record.exits, entry)[-EXITS_KEPT:])
         _append(self._layout.history, {"event": "exit", **entry}, _HISTORY_BYTES)

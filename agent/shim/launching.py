@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Dict
+from typing import Any, Dict, NamedTuple, Optional
 
 from agent.host import procfs, signals
 from agent.model import Release
@@ -20,6 +20,15 @@ from agent.shim.run import Run
 READY_SECONDS = 1.0
 #: A check that is under way when the time is over may still tell what it saw for so long.
 LAST_WORD_SECONDS = 5.0
+
+
+class Trial(NamedTuple):
+    """A run that has yet to prove itself: its release, number, first process, and when it was started (monotonic clock)."""
+
+    release: Optional[Release]
+    run: int
+    pid: int
+    clock: float
 
 
 class Launching(Run):
@@ -76,36 +85,41 @@ class Launching(Run):
 
     # ------------------------------------------------------------------ proof
 
+    def _on_trial(self) -> Trial:
+        return Trial(self.release, self.record.run, self.record.pid or 0, self.record.started_clock)
+
     def _has_proved(self) -> bool:
+        return self._is_proved(self._on_trial())
+
+    def _is_proved(self, trial: Trial) -> bool:
         """By its readiness, which an errand asks about, or by having lived long enough."""
-        record, release = self.record, self.release
-        if release is None or release.readiness is None:
-            return time.monotonic() >= self._proof_ends()
-        found = self.errands.result(PROBE, record.run)
-        is_begun = self.errands.is_about(PROBE, record.run)
-        is_lost = is_begun and self.errands.may_start_again and time.monotonic() < self._proof_ends()
+        if trial.release is None or trial.release.readiness is None:
+            return time.monotonic() >= self._proof_ends(trial)
+        found = self.errands.result(PROBE, trial.run)
+        is_begun = self.errands.is_about(PROBE, trial.run)
+        is_lost = is_begun and self.errands.may_start_again and time.monotonic() < self._proof_ends(trial)
         if not found.get("ready") and (not is_begun or is_lost):
-            self._begin_probe(release)
+            self._begin_probe(trial, trial.release)
         return bool(found.get("ready"))
 
-    def _begin_probe(self, release: Release) -> None:
-        record = self.record
+    def _begin_probe(self, trial: Trial, release: Release) -> None:
         notify = self.notify
         if notify is None and release.readiness is not None and release.readiness.kind == "notify":
-            notify = open_notify(notify_name(self.layout, record.run))  # the errand that had it is gone
-        began = time.time() - (time.monotonic() - record.started_clock)
-        subject = Subject(release, self.layout, record.pid or 0, began, self._proof_ends(), notify=notify)
+            notify = open_notify(notify_name(self.layout, trial.run))  # the errand that had it is gone
+        began = time.time() - (time.monotonic() - trial.clock)
+        held = tuple(release.sockets.values())
+        subject = Subject(release, self.layout, trial.pid, began, self._proof_ends(trial), held, notify)
         keep = (notify.fileno(),) if notify is not None else ()
-        self.errands.start(PROBE, record.run, lambda tell: prove(subject, tell), keep)
+        self.errands.start(PROBE, trial.run, lambda tell: prove(subject, tell), keep)
 
-    def _proof_ends(self) -> float:
-        """When (monotonic clock) the run on record has to be ready; without a readiness, is."""
-        readiness = self.release.readiness if self.release is not None else None
-        return self.record.started_clock + (readiness.timeout_seconds if readiness is not None else READY_SECONDS)
+    def _proof_ends(self, trial: Trial) -> float:
+        """When (monotonic clock) that run has to be ready; without a readiness, is."""
+        readiness = trial.release.readiness if trial.release is not None else None
+        return trial.clock + (readiness.timeout_seconds if readiness is not None else READY_SECONDS)
 
-    def _is_late(self) -> bool:
+    def _is_late(self, trial: Trial) -> bool:
         """Time is over, and the check that was under way has said what it saw, unless that takes too long as well."""
-        if self.release is None or self.release.readiness is None:
+        if trial.release is None or trial.release.readiness is None:
             return False
-        late_by = time.monotonic() - self._proof_ends()
+        late_by = time.monotonic() - self._proof_ends(trial)
         return late_by >= LAST_WORD_SECONDS or (late_by >= 0 and self.errands.pid is None)

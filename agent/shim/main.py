@@ -15,9 +15,9 @@ from agent.shim import machine
 from agent.shim.agent_turn import AgentTurn
 from agent.shim.capture import Capture
 from agent.shim.nursery import Nursery
+from agent.shim.overlap import ProjectTurn
 from agent.shim.record import read_record
 from agent.shim.resident import Answer, Seen, in_a_fork, install_handlers, renew_wake, reside
-from agent.shim.turn import Turn
 from agent.store.layout import ProjectLayout, StoreLayout
 from agent.store.segments import EVENTS_BYTES, prepare
 
@@ -70,7 +70,7 @@ def run_project(store: StoreLayout, project: str, number: int) -> NoReturn:
 def _take_turn(layout: ProjectLayout, seen: Seen) -> Answer:
     """A turn whose failure is told where the project's operator looks: in its events."""
     try:
-        return Turn(layout, seen).take()
+        return ProjectTurn(layout, seen).take()
     except Exception:
         line = {"at": clock.timestamp(), "event": "shim_failed", "traceback": traceback.format_exc()}
         files.append_line(layout.events, line, EVENTS_BYTES)

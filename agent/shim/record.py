@@ -28,6 +28,7 @@ class Want:
 
     A launch that fails goes back to `fallback`. `grace_seconds`, with up=False, overrides the
     release's own grace period for this one kill. `prepare`: its hooks and migrations come before the switch.
+    `concluded`: the outcome of this generation has been drawn the consequences of.
     """
 
     up: bool
@@ -36,6 +37,7 @@ class Want:
     fallback: Optional[str] = None
     grace_seconds: Optional[float] = None
     prepare: bool = False
+    concluded: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,12 @@ class Stop:
 
 @dataclass(frozen=True)
 class Successor:
-    """A new agent beside the one at work: `pid` is to take over, or (`is_retiring`) has handed over and drains."""
+    """A second run beside the one at work: it is to take over, or (`is_retiring`) has handed over and drains, or was turned away.
+
+    `is_newer` tells which of the two started later, at `newer_start` (clock ticks since boot). What else belongs to the older
+    one has `older_mark` (`LISTEN_PID=…`) in its environment. `clock` is when it was started, `deadline` when one that
+    retires is killed.
+    """
 
     pid: int
     start_time: int
@@ -92,6 +99,14 @@ class Successor:
     run: int
     clock: float
     is_retiring: bool = False
+    is_newer: bool = True
+    newer_start: int = 0
+    older_mark: str = ""
+    cgroup: Optional[str] = None
+    ended: Optional[Dict[str, Any]] = None
+    adopted: bool = False
+    deadline: float = 0.0
+    began: Tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +118,9 @@ class Record:
     once it is gone, while others of its tree are not. These, `stop` and what ends in `_clock` (monotonic
     clock, seconds) mean something only under the same `boot_id`. `prepared` is the last generation whose preparation succeeded,
     with its `steps`. `began` is the position of the run's first byte of output, `peak_bytes` and `cpu_seconds` what its
-    processes that ended had used, `oom_kills` the host's count when it started. Times in `…_at` are RFC 3339 text.
+    processes that ended had used, `oom_kills` the host's count when it started. `last_run` numbers the latest run,
+    a successor's too; `sockets` are the addresses held for the project and the inodes of their sockets. Times in `…_at` are
+    RFC 3339 text.
     """
 
     project: str
@@ -143,6 +160,8 @@ class Record:
     peak_bytes: int = 0
     cpu_seconds: float = 0.0
     oom_kills: int = 0
+    last_run: int = 0
+    sockets: Tuple[Dict[str, Any], ...] = ()
 
 
 def read_want(layout: ProjectLayout) -> Optional[Want]:
@@ -155,6 +174,7 @@ def read_want(layout: ProjectLayout) -> Optional[Want]:
     return Want(
         document["want"] == "up", document["generation"], document.get("release"),
         document.get("fallback"), document.get("grace_seconds"), document.get("prepare", False),
+        document.get("concluded", False),
     )  # fmt: skip
 
 
@@ -170,6 +190,7 @@ def write_want(layout: ProjectLayout, want: Want) -> None:
             "fallback": want.fallback,
             "grace_seconds": want.grace_seconds,
             "prepare": want.prepare,
+            "concluded": want.concluded,
         },
     )
 
@@ -190,8 +211,10 @@ def read_record(layout: ProjectLayout) -> Optional[Record]:
         stop = known.get("stop")
         known["stop"] = Stop(**{**_known(Stop, stop), "killed": tuple(stop.get("killed", ()))}) if stop is not None else None
         successor = known.get("successor")
-        known["successor"] = Successor(**_known(Successor, successor)) if successor is not None else None
-        for name in ("exits", "killed", "survivors", "steps", "began"):
+        if successor is not None:
+            successor = {**_known(Successor, successor), "began": tuple(successor.get("began", ()))}
+        known["successor"] = Successor(**successor) if successor is not None else None
+        for name in ("exits", "killed", "survivors", "steps", "began", "sockets"):
             known[name] = tuple(known.get(name, ()))
         return Record(**known)
     except (ValueError, TypeError, KeyError, AttributeError):

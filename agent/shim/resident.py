@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import struct
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from agent.host import signals
+from agent.model import MAX_SOCKETS
 from agent.shim.capture import Capture
 from agent.shim.nursery import Nursery
 from agent.shim.record import POKE
@@ -48,19 +50,25 @@ class Seen(NamedTuple):
     pidfd: int
     usage: Dict[int, Usage]
     lost_at: Tuple[int, int]
+    held: Tuple[int, ...] = ()
 
 
 class Answer(NamedTuple):
-    """What a turn wants of the resident: wake it by `due` (monotonic clock; 0 for never) and when `watch` ends."""
+    """What a turn wants of the resident: wake it by `due` (monotonic clock; 0 for never) and when `watch` ends.
+
+    `held` are the descriptors of all sockets that it is to hold from now on.
+    """
 
     done: bool = False
     due: float = 0.0
     watch: int = 0
     segment_bytes: int = 10 << 20
     segments: int = 10
+    held: Tuple[int, ...] = ()
 
 
 _ANSWER = struct.Struct("=?dqqq")
+_ANSWER_BYTES = 512
 #: None when the turn could not be taken; it will be tried again with the same and more.
 Turn = Callable[[Seen], Optional[Answer]]
 
@@ -90,6 +98,7 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
     """Serve one project until a turn says that it is done."""
     pidfd, watched, arriving = -1, 0, True
     answer = Answer()
+    held: Tuple[int, ...] = ()
     ended: List[Tuple[int, int]] = []
     usage: Dict[int, Usage] = {}
     while True:
@@ -100,12 +109,16 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
             _noted.discard(POKE)  # what remains is the wish to leave, for good
             capture.drain()
             about_output = (capture.reader, capture.position, capture.lost_bytes)
-            seen = Seen(os.getpid(), arriving, bool(_noted), ended, childless, *about_output, pidfd, usage, capture.lost_at)
+            about_us = (os.getpid(), arriving, bool(_noted))
+            seen = Seen(*about_us, ended, childless, *about_output, pidfd, usage, capture.lost_at, held)
             taken = turn(seen)
             if taken is not None:
                 arriving, ended, usage = False, [], {}
                 capture.lost_bytes -= about_output[2]
                 capture.segment_bytes, capture.segments = taken.segment_bytes, taken.segments
+                for fd in held:
+                    os.close(fd)
+                held = taken.held
             answer = taken or answer._replace(due=time.monotonic() + _RETRY_SECONDS)
             if answer.done:
                 return
@@ -165,32 +178,41 @@ def in_a_fork(turn: Turn, capture: Capture) -> Turn:
     """The same turn, taken in a child process that ends with it, while the output flows on."""
 
     def take(seen: Seen) -> Optional[Answer]:
-        data = ask_a_fork(lambda: _ANSWER.pack(*(turn(seen) or ())), capture)
-        return Answer._make(_ANSWER.unpack(data)) if data else None
+        data, held = ask_a_fork(lambda: _packed(turn(seen)), capture)
+        return Answer._make((*_ANSWER.unpack(data), tuple(held))) if data else None
 
     return take
 
 
-def ask_a_fork(question: Callable[[], bytes], capture: Capture) -> bytes:
-    """The few bytes that `question` gives, called in a child process; none when that failed or could not be forked.
+def _packed(answer: Optional[Answer]) -> Tuple[bytes, Sequence[int]]:
+    assert answer is not None
+    return _ANSWER.pack(*answer[:-1]), answer.held
+
+
+def ask_a_fork(question: Callable[[], Tuple[bytes, Sequence[int]]], capture: Capture) -> Tuple[bytes, List[int]]:
+    """The few bytes and the descriptors that `question` gives, called in a child process; none when that failed or could not be.
 
     Until they come the output is moved on: a turn may wait for the kernel (10 ms for a control group) or for a slow disk.
     """
-    reader, writer = os.pipe()
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         pid = os.fork()
     except OSError:  # too many processes: the host's trouble, and not for ever
         pid = -1
     if pid == 0:
         try:
-            os.write(writer, question())
+            data, passed = question()
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"={len(passed)}i", *passed))] if passed else []
+            writer.sendmsg([data], rights)
         finally:
             os._exit(0)
-    os.close(writer)
+    writer.close()
     data = b""
+    received: List[int] = []
     if pid > 0:
-        capture.pump_until(reader)
-        data = os.read(reader, 512)
+        capture.pump_until(reader.fileno())
+        data, ancillary, _, _ = reader.recvmsg(_ANSWER_BYTES, socket.CMSG_SPACE(4 * MAX_SOCKETS), socket.MSG_CMSG_CLOEXEC)
+        received = [fd for _, _, fds in ancillary for fd in struct.unpack(f"={len(fds) // 4}i", fds)]
         os.waitpid(pid, 0)
-    os.close(reader)
-    return data
+    reader.close()
+    return data, received

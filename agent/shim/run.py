@@ -9,9 +9,9 @@ import os
 import socket
 import time
 from dataclasses import replace
-from typing import Optional
+from typing import Optional, Union
 
-from agent.errors import ArtifactFault
+from agent.errors import AgentError
 from agent.host import cgroups, clock, files, procfs
 from agent.model import ExitCause, Exited, FailedToStart, NotReady, Release, RestartPolicy, Signaled, StopPolicy, signal_number
 from agent.shim import ladder, machine
@@ -24,6 +24,7 @@ from agent.shim.readiness import notify_name, open_notify, sentence
 from agent.shim.record import Record, Want
 from agent.shim.resident import Seen
 from agent.shim.rights import claim
+from agent.shim.sockets import Sockets
 from agent.shim.tree import Spawned, Tree, spawn
 from agent.shim.verdict import must_prepare, verdict
 from agent.store.layout import ProjectLayout
@@ -37,7 +38,10 @@ class Run:
         self.seen = seen
         self.journal = Journal(layout)
         self.errands = Errands(layout, self.journal, seen.resident)
+        self.sockets = Sockets(layout, self.journal, seen.held)
         self.notify: Optional[socket.socket] = None
+        #: The control group of the child that was forked last, where its release has limits.
+        self.group: Optional[str] = None
         self.release: Optional[Release] = None
         self.want: Optional[Want] = None
         self.done = False
@@ -51,9 +55,9 @@ class Run:
 
     def _start(self, version: str) -> None:
         assert self.want is not None
-        again = self.record.state == machine.BACKOFF
+        again, run = self.record.state == machine.BACKOFF, self._next_run()
         self.journal.note(
-            generation=self.want.generation, version=version, settled=False, run=self.record.run + 1, pid=None, start_time=None,
+            generation=self.want.generation, version=version, settled=False, run=run, last_run=run, pid=None, start_time=None,
             adopted=False, killed=(), survivors=(), next_start_at=None, boot_id=procfs.boot_id(), started_at=clock.timestamp(),
             restarts=self.record.restarts + 1 if again else 0, failures=self.record.failures if again else 0, ended=None,
             gone_clock=None, stop=None, cgroup=None, started_clock=time.monotonic(),
@@ -69,20 +73,18 @@ class Run:
         else:
             self.journal.go(machine.EXECUTED, "running; not yet ready")
 
+    def _next_run(self) -> int:
+        return max(self.record.run, self.record.last_run) + 1
+
     def _spawn(self, version: str) -> Optional[FailedToStart]:
         """Fork, record, execute; or why that can't be."""
         self.release = self._read_release(version)
         if self.release is None:
             return FailedToStart(f"release {version} is not in the store")
-        for directory in (self.layout.data, self.layout.secrets):
-            files.make_directory(directory)
-        try:
-            spawned = self._fork(self.release)
-        except ArtifactFault as error:
-            return FailedToStart(error.detail)
-        except OSError as error:
-            return FailedToStart(f"fork: {error.strerror}")
-        self.journal.publish(pid=spawned.pid, start_time=spawned.start_time)
+        spawned = self._forked(self.release, self.record.run)
+        if isinstance(spawned, FailedToStart):
+            return spawned
+        self.journal.publish(pid=spawned.pid, start_time=spawned.start_time, cgroup=self.group)
         failure = spawned.release()
         if failure is not None:
             os.waitpid(spawned.pid, 0)
@@ -90,26 +92,42 @@ class Run:
             self._join_group(spawned.pid)
         return failure
 
+    def _forked(self, release: Release, run: int, beside: bool = False) -> Union[Spawned, FailedToStart]:
+        """A child behind its gate, or why there is none."""
+        for directory in (self.layout.data, self.layout.secrets):
+            files.make_directory(directory)
+        try:
+            return self._fork(release, run, beside)
+        except AgentError as error:
+            return FailedToStart(error.detail)
+        except OSError as error:
+            return FailedToStart(f"fork: {error.strerror}")
+
     def _join_group(self, pid: int) -> None:
         cgroup = cgroups.create(self._group_name())
         if cgroup is not None and cgroups.enter(cgroup, pid):
             self.journal.note(cgroup=cgroup)
 
-    def _group_name(self) -> str:
-        """Stores on one host must not share groups: the inode number of the project's directory tells them apart."""
-        return f"{os.stat(self.layout.root).st_ino:x}-{self.layout.project}"
+    def _group_name(self, run: Optional[int] = None) -> str:
+        """Stores on one host must not share groups: the inode number of the project's directory tells them apart.
 
-    def _fork(self, release: Release) -> Spawned:
+        A run that starts beside another has a group of its own.
+        """
+        name = f"{os.stat(self.layout.root).st_ino:x}-{self.layout.project}"
+        return name if run is None else f"{name}.{run}"
+
+    def _fork(self, release: Release, run: int, beside: bool) -> Spawned:
+        sockets = self.sockets.bound(release)
         output = open_writer(self.seen.reader)
         environ = environment(release, self.layout)
         if release.readiness is not None and release.readiness.kind == "notify":
-            name = notify_name(self.layout, self.record.run)
+            name = notify_name(self.layout, run)
             self.notify = open_notify(name)
             environ["NOTIFY_SOCKET"] = "@" + name
         try:
-            rights = claim(release, self.layout, output, self._group_name())
-            self.journal.note(cgroup=rights.group)
-            return spawn(release.command, self.layout.release(release.version), environ, output, {}, rights)
+            rights = claim(release, self.layout, output, self._group_name(run if beside else None))
+            self.group = rights.group
+            return spawn(release.command, self.layout.release(release.version), environ, output, sockets, rights)
         finally:
             os.close(output)
 
@@ -153,7 +171,7 @@ class Run:
         killed = stop.killed if stop is not None else ()
         by_itself = stop is None or stop.reason in ("crash", "unready")
         if stop is not None and stop.reason == "unready":
-            cause = self._not_ready()
+            cause = self._not_ready(self.record.run, self.release)
         self.journal.remember_end(cause, ran, by_itself, killed)
         if by_itself and cause != Exited(0):
             write_capsule(self.layout, self.record, self.release, cause, self.seen.position)
@@ -194,10 +212,10 @@ class Run:
         else:
             self.journal.go(found.event, found.reason, settled=found.settled)
 
-    def _not_ready(self) -> NotReady:
-        readiness = self.release.readiness if self.release else None
+    def _not_ready(self, run: int, release: Optional[Release]) -> NotReady:
+        readiness = release.readiness if release else None
         seconds = readiness.timeout_seconds if readiness else 0.0
-        failure = self.errands.result(PROBE, self.record.run).get("failure", {})
+        failure = self.errands.result(PROBE, run).get("failure", {})
         return NotReady(f"{sentence(failure)} (for {seconds:g} s)")
 
     def _tree(self) -> Tree:

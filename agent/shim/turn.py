@@ -48,7 +48,7 @@ class Turn(Launching):
             self._has_proved()  # so that its checks begin at once
         policy = self.release.logs if self.release is not None else LogPolicy()
         watch = self.record.pid if self.record.adopted and self.record.ended is None else None
-        return Answer(self.done, self._due(), watch or 0, policy.segment_bytes, policy.segments)
+        return Answer(self.done, self._due(), watch or 0, policy.segment_bytes, policy.segments, self.sockets.fds)
 
     def _arrive(self) -> None:
         take_over(self.journal)
@@ -58,7 +58,8 @@ class Turn(Launching):
         record, now = self.record, time.monotonic()
         due = []
         if record.state == machine.RUNNING:
-            due.append(self._proof_ends() if now < self._proof_ends() else now + _LOOK_SECONDS)
+            ends = self._proof_ends(self._on_trial())
+            due.append(ends if now < ends else now + _LOOK_SECONDS)
             if record.errand is not None and self.errands.pid is None:
                 due.append(record.errand.clock + AGAIN_SECONDS)
         if self.errands.is_silent or (record.state in (machine.EXITED, machine.FAILED) and not self.done):
@@ -78,9 +79,9 @@ class Turn(Launching):
         """Learn what ended; if that was the last of the tree, the run is over."""
         last: Optional[ExitCause] = None
         ended = cause_from_json(self.record.ended)
-        errand = self.record.errand
+        others = [beside.pid for beside in (self.record.errand, self.record.successor) if beside is not None]
         for pid, status in self.seen.ended:
-            if errand is not None and pid == errand.pid:
+            if pid in others:
                 continue
             last = cause_of(status)
             self._note_usage(pid)
@@ -139,7 +140,7 @@ class Turn(Launching):
                 self._proved()
             self.journal.event("ready")
             self.journal.go(machine.PROVED, "running")
-        elif self.record.state == machine.RUNNING and self._is_late():
+        elif self.record.state == machine.RUNNING and self._is_late(self._on_trial()):
             self._begin_stop("unready")
 
     def _proved(self) -> None:
@@ -164,15 +165,27 @@ class Turn(Launching):
         want = self.want
         if self.seen.leaving or want is None:
             self.errands.cancel()
-            self.done = True
+            self._be_done()
         elif want.generation == self.record.generation and self.record.settled:
-            self.done = True
+            self._be_done()
         elif not want.up:
             killed = self.errands.cancel()
             if killed:
                 self.journal.publish(killed=killed)  # once they are gone, a turn comes here again
             else:
                 self.journal.go(machine.FINISH, "down, as wanted", generation=want.generation, settled=True)
-                self.done = True
+                self._be_done()
         elif not self._is_preparing():
-            self._start(version_to_run(want, self.record))
+            self._start_or_make_way(version_to_run(want, self.record))
+
+    def _start_or_make_way(self, version: str) -> None:
+        """Start that release, once the resident holds no address that it may want to bind itself."""
+        if self.sockets.keep_only(self._read_release(version)):
+            self.journal.publish(explanation="about to start")
+        else:
+            self._start(version)
+
+    def _be_done(self) -> None:
+        if self.sockets.keep_only(None):
+            self.journal.publish()
+        self.done = True

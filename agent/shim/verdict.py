@@ -47,7 +47,7 @@ def must_prepare(want: Optional[Want], record: Record) -> bool:
 def version_to_run(want: Want, record: Record) -> str:
     """The wanted release, or the fallback once that one has failed."""
     outcome = record.outcome
-    failed = outcome is not None and not outcome.ready
+    failed = outcome is not None and not outcome.ready and not want.concluded
     if failed and outcome is not None and (outcome.generation, outcome.version) == (want.generation, want.version):
         return str(want.fallback)
     return str(want.version)

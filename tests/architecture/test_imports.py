@@ -31,8 +31,8 @@ MAY_IMPORT = {
         "agent.shim.record", "agent.host", "agent.model", "agent.errors", "agent.store.layout", "agent.store.segments",
     ),
     "agent.operations": (
-        "agent.store", "agent.shim.handle", "agent.shim.record", "agent.shim.machine", "agent.shim.rights", "agent.model",
-        "agent.manifest", "agent.errors", "agent.host",
+        "agent.store", "agent.shim.handle", "agent.shim.record", "agent.shim.machine", "agent.shim.rights", "agent.shim.sockets",
+        "agent.model",         "agent.manifest", "agent.errors", "agent.host",
     ),
     "agent.operations.bootstrap": (
         "agent.operations", "agent.store", "agent.shim.record", "agent.config", "agent.model", "agent.errors", "agent.host",

@@ -38,12 +38,17 @@ EXIT = {"at": "2026-01-31T12:04:31.250Z", "run": 1, "exit_cause": {"kind": "exit
 OUTCOME = Outcome(
     4, "1.0", False, 9, "why", {"kind": "exited", "code": 7}, "start", {"error": "no"}, ({"name": "ready", "seconds": 1.5},), "oh"
 )
+SUCCESSOR = Successor(
+    13, 3457, "1.1", 5, 10, 6.5, True, False, 3456, "LISTEN_PID=12", "/cgroup.10", {"kind": "exited", "code": 7}, True, 8.5,
+    (3, 18),
+)
 FULL = Record(
     "web", "stopping", "2026-01-31T12:04:31.250Z", "stopping", 4, True, "1.0", 9, 12, 3456, "2026-01-31T12:04:30.000Z", 1.5,
     {"kind": "exited", "code": 7, "text": "exited with code 7"}, 2.5, Stop("want", 3.5, KILLED), "boot", "/cgroup", True,
     {"pid": 11, "start_time": 3455}, OUTCOME, 1, 2,
-    "2026-01-31T12:04:32.000Z", 4.5, (EXIT,), KILLED, KILLED, Successor(13, 3457, "1.1", 5, 10, 6.5, True), 5.5, True,
+    "2026-01-31T12:04:32.000Z", 4.5, (EXIT,), KILLED, KILLED, SUCCESSOR, 5.5, True,
     Errand(14, 3458, "probe", 9, 11, "boot", 7.5), 4, ({"name": "before_launch", "seconds": 0.5},), (3, 17), 1 << 20, 0.5, 1,
+    10, ({"address": "127.0.0.1:3231", "inode": 77},),
 )  # fmt: skip
 
 texts = st.text(max_size=20)
