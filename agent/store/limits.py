@@ -28,6 +28,8 @@ class Limits:
     #: One pax or GNU extension header of a tar; the whole central directory of a zip.
     extension_bytes: int = 64 * KIB
     directory_bytes: int = 64 * MIB
+    #: The map of one sparse file in a tar.
+    sparse_bytes: int = MIB
     seconds: float = 600.0
     #: What must stay free on the disk and in its inode table when a file has been written.
     reserve_bytes: int = 64 * MIB

@@ -6,14 +6,14 @@ The standard library's takes a damaged second header for a normal end, hangs on 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Dict, Iterator, Optional
 
-from agent.store import tarheader
+from agent.store import sparse, tarheader
 from agent.store.decompress import Source
 from agent.store.limits import DEFAULT, GIB, MIB, Limits
 from agent.store.names import archive_refusal, parse_name, parse_text, refusal
-from agent.store.tarheader import BLOCK_BYTES, DIRECTORY, FILE, HARD_LINK, OLD_FILE, SYMLINK, ZERO_BLOCK, Header
+from agent.store.tarheader import BLOCK_BYTES, DIRECTORY, FILE, HARD_LINK, OLD_FILE, SPARSE, SYMLINK, ZERO_BLOCK, Header
 from agent.store.tree import Tree
 
 _CUT_SHORT = "Upload the whole file; 'tar -tf' shows whether it is complete."
@@ -38,7 +38,7 @@ def extract(file: BinaryIO, directory: str, limits: Limits = DEFAULT) -> None:
 def read_members(source: Source, limits: Limits = DEFAULT) -> Iterator[Header]:
     """The members, extension headers already applied.
 
-    Whoever iterates must read exactly `size` bytes of each one's content before the next; what
+    Whoever iterates must read exactly `stored` bytes of each one's content before the next; what
     pads it is read here.
     """
     extensions = _Extensions()
@@ -56,10 +56,10 @@ def read_members(source: Source, limits: Limits = DEFAULT) -> Iterator[Header]:
         if header.kind in tarheader.EXTENSIONS:
             extensions.add(header, _content(header, source, limits))
             continue
-        header = _checked(extensions.apply(header))
+        header = sparse.resolve(_checked(extensions.apply(header)), block, extensions.pax or {}, source, limits)
         extensions = _Extensions()
         yield header
-        _skip_padding(header.size, source)
+        _skip_padding(header.stored, source)
     if extensions.pending:
         raise archive_refusal("ends with an extension header that belongs to no member")
     _expect_end(source)
@@ -102,7 +102,8 @@ class _Extensions:
             raise refusal(header.name, "is given its name twice, by a GNU and by a pax header")
         name = pax.get(b"path", header.name if self.name is None else self.name)
         link = pax.get(b"linkpath", header.link if self.link is None else self.link)
-        return Header(header.kind, name, link, header.mode, self._size(header, pax.get(b"size")))
+        size = self._size(header, pax.get(b"size"))
+        return replace(header, name=name, link=link, size=size, stored=size)
 
     def _size(self, header: Header, text: Optional[bytes]) -> int:
         if text is None:
@@ -130,9 +131,9 @@ def _checked(header: Header) -> Header:
         kind = DIRECTORY if is_folder_name else FILE
     if kind != DIRECTORY and is_folder_name:
         raise refusal(header.name, "is no folder, but its name ends in '/'")
-    if kind != FILE and header.size:
+    if kind not in (FILE, SPARSE) and header.size:
         raise refusal(header.name, "is a folder or link, but has data")
-    return Header(kind, header.name, header.link, header.mode, header.size)
+    return replace(header, kind=kind)
 
 
 def _skip_padding(size: int, source: Source) -> None:
@@ -164,5 +165,7 @@ def _write(tree: Tree, header: Header, source: Source, limits: Limits) -> None:
         tree.add_hard_link(path, parse_name(header.link, limits))
     elif header.kind == SYMLINK:
         tree.add_symlink(path, parse_text(header.name, header.link, "link target", limits))
+    elif header.extents is not None:
+        tree.add_sparse_file(path, header.size, sparse.pieces(header, source), bool(header.mode & 0o100))
     else:
         tree.add_file(path, header.size, source.chunks(header.size), bool(header.mode & 0o100))

@@ -7,7 +7,7 @@ unpacks (CVE-2025-62518, CVE-2026-33055); so whatever is not exactly as specifie
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict
+from typing import Dict, Optional, Tuple
 
 from agent.store.names import archive_refusal, refusal
 
@@ -17,7 +17,9 @@ ZERO_BLOCK = bytes(BLOCK_BYTES)
 FILE, OLD_FILE, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"\0", b"1", b"2", b"5"
 PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK = b"x", b"g", b"L", b"K"
 EXTENSIONS = (PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK)
-MEMBERS = (FILE, OLD_FILE, HARD_LINK, SYMLINK, DIRECTORY)
+SPARSE = b"S"
+MEMBERS = (FILE, OLD_FILE, HARD_LINK, SYMLINK, DIRECTORY, SPARSE)
+GNU_MAGIC = b"ustar  \0"
 
 #: What is refused, by what people know it as.
 _FOREIGN = {
@@ -25,7 +27,6 @@ _FOREIGN = {
     b"4": "a block device",
     b"6": "a FIFO",
     b"7": "a contiguous file",
-    b"S": "a sparse file (pack without --sparse)",
     b"V": "a volume label",
     b"M": "the rest of a multi-volume file",
     b"D": "an incremental dump (pack without --listed-incremental)",
@@ -36,21 +37,30 @@ _MAX_NUMBER = 1 << 62
 _UTF8 = b"ISO-IR 10646 2000 UTF-8"
 
 
+#: Where the pieces of a sparse file belong: (offset, bytes) each.
+Extents = Tuple[Tuple[int, int], ...]
+
+
 @dataclass(frozen=True)
 class Header:
-    """The fields that unpacking needs. `kind` is the type flag, one byte; names are raw bytes."""
+    """The fields that unpacking needs. `kind` is the type flag, one byte; names are raw bytes.
+
+    `stored` bytes follow the header; `size` is what the file has once it is unpacked, more if it is sparse: `extents`.
+    """
 
     kind: bytes
     name: bytes
     link: bytes
     mode: int
     size: int
+    stored: int
+    extents: Optional[Extents] = None
 
 
 def is_header(block: bytes) -> bool:
     """Whether 512 bytes are a tar header: a known magic and the right checksum."""
     magic = block[257:265]
-    known = magic.startswith(b"ustar\0") or magic in (b"ustar  \0", bytes(8))
+    known = magic.startswith(b"ustar\0") or magic in (GNU_MAGIC, bytes(8))
     return len(block) == BLOCK_BYTES and block != ZERO_BLOCK and known and _checksum_is_right(block)
 
 
@@ -65,8 +75,8 @@ def parse_header(block: bytes) -> Header:
     if kind not in EXTENSIONS + MEMBERS:
         what = _FOREIGN.get(kind, f"of the unknown type {kind!r}")
         raise refusal(name, f"is {what}", "An artifact holds regular files, folders and links only.")
-    size = _number(block[124:136], name, "size")
-    return Header(kind, name, _text(block[157:257]), _number(block[100:108], name, "mode"), size)
+    size = read_number(block[124:136], name, "size")
+    return Header(kind, name, _text(block[157:257]), read_number(block[100:108], name, "mode"), size, size)
 
 
 def parse_long_name(data: bytes) -> bytes:
@@ -88,6 +98,8 @@ def parse_pax(data: bytes) -> Dict[bytes, bytes]:
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if not (space + 1 < end <= len(data) and data[end - 1 : end] == b"\n" and key and equals):
             raise archive_refusal("has a damaged pax header", "Build and upload the archive again.")
+        if key in records and key.startswith(b"GNU.sparse"):
+            raise archive_refusal("has a sparse file of version 0.0", "Pack without --sparse, or with --sparse-version=1.0.")
         if key in records:
             raise archive_refusal(f"has a pax header that sets {key[:40]!r} twice")
         records[key] = value
@@ -96,11 +108,11 @@ def parse_pax(data: bytes) -> Dict[bytes, bytes]:
 
 
 def _checked(records: Dict[bytes, bytes]) -> Dict[bytes, bytes]:
-    if any(key.startswith((b"GNU.sparse", b"SCHILY.realsize")) for key in records):
-        raise refusal(records.get(b"GNU.sparse.name", b"?"), "is a sparse file", "Pack without --sparse.")
+    if b"SCHILY.realsize" in records:
+        raise archive_refusal("has a sparse file of star's own kind", "Pack with GNU tar, or without sparse files.")
     if records.get(b"hdrcharset", _UTF8) != _UTF8:
         raise archive_refusal("has names that are not UTF-8", "Rename the files.")
-    for key in (b"path", b"linkpath"):
+    for key in (b"path", b"linkpath", b"GNU.sparse.name"):
         if key in records and (not records[key] or b"\0" in records[key]):
             raise archive_refusal(f"has a pax header with a {key.decode()} that is empty or has a NUL in it")
     return records
@@ -113,7 +125,7 @@ def _checksum_is_right(block: bytes) -> bool:
     return int(stored, 8) == sum(block) - sum(block[148:156]) + 8 * ord(" ")
 
 
-def _number(field: bytes, name: bytes, what: str) -> int:
+def read_number(field: bytes, name: bytes, what: str) -> int:
     """An octal number, or GNU tar's base-256 for what octal can't hold."""
     if field[0] & 0x80:
         value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")

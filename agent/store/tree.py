@@ -7,8 +7,9 @@ CVE-2007-4559, CVE-2018-1002100, CVE-2025-4517).
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Dict, Iterable, List
+from typing import Dict, Iterable, Iterator, List, Tuple
 
 from agent.host import files
 from agent.store.limits import Budget, Limits
@@ -53,15 +54,29 @@ class Tree:
 
     def add_file(self, path: Path, size: int, chunks: Iterable[bytes], executable: bool) -> None:
         """Write a new file. `chunks` yields exactly `size` bytes, or raises."""
+        with self._new_file(path, size, executable) as descriptor:
+            for chunk in chunks:
+                files.write_all(descriptor, chunk)
+                self._budget.check_clock()
+
+    def add_sparse_file(self, path: Path, size: int, pieces: Iterable[Tuple[int, bytes]], executable: bool) -> None:
+        """Write a new file with holes where no piece (offset, bytes) belongs; all of `pieces` are within `size`."""
+        with self._new_file(path, size, executable) as descriptor:
+            for offset, piece in pieces:
+                os.lseek(descriptor, offset, os.SEEK_SET)
+                files.write_all(descriptor, piece)
+                self._budget.check_clock()
+            os.ftruncate(descriptor, size)
+
+    @contextlib.contextmanager
+    def _new_file(self, path: Path, size: int, executable: bool) -> Iterator[int]:
         self._add_name(path, _FILE)
         if size > self._limits.member_bytes:
             raise refusal(path, f"is larger than {self._limits.member_bytes} bytes")
         self._budget.take_bytes(size)
         descriptor = os.open(path[-1], _CREATE_FILE, 0o600, dir_fd=self._descriptor(path[:-1]))
         try:
-            for chunk in chunks:
-                files.write_all(descriptor, chunk)
-                self._budget.check_clock()
+            yield descriptor
             os.fchmod(descriptor, 0o755 if executable else 0o644)
         finally:
             os.close(descriptor)

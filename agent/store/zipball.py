@@ -14,7 +14,7 @@ from typing import BinaryIO, Dict, Iterator, List, Optional
 
 from agent.store import zipheader
 from agent.store.limits import DEFAULT, Limits
-from agent.store.names import Path, archive_refusal, parse_name, refusal
+from agent.store.names import Path, archive_refusal, parse_name, parse_text, refusal
 from agent.store.tree import Tree
 from agent.store.zipheader import Entry, damaged
 
@@ -44,6 +44,11 @@ def extract(file: BinaryIO, directory: str, limits: Limits = DEFAULT) -> None:
         for member in members:
             if member.entry.is_directory:
                 tree.add_directory(member.path)
+            elif member.entry.is_symlink:
+                if member.entry.size > limits.path_bytes:
+                    raise refusal(member.path, f"is a symlink to more than {limits.path_bytes} bytes")
+                target = b"".join(read_content(file, member))
+                tree.add_symlink(member.path, parse_text(member.entry.name, target, "link target", limits))
             else:
                 executable = bool(member.entry.mode & stat.S_IXUSR)
                 tree.add_file(member.path, member.entry.size, read_content(file, member), executable)
@@ -95,9 +100,9 @@ def _check_entry(entry: Entry, limits: Limits) -> Path:
     kind = stat.S_IFMT(entry.mode)
     expected = stat.S_IFDIR if entry.is_directory else stat.S_IFREG
     # `zip archive.zip -` records its standard input, when that is a pipe, as a FIFO named '-'.
-    if kind not in (0, expected) and not (entry.name == b"-" and kind == stat.S_IFIFO):
-        what = "a symlink" if kind == stat.S_IFLNK else "neither a regular file nor a folder"
-        raise refusal(entry.name, f"is {what}", "A zip holds files and folders only here; use tar for symlinks.")
+    is_link = entry.is_symlink and not entry.is_directory
+    if kind not in (0, expected) and not is_link and not (entry.name == b"-" and kind == stat.S_IFIFO):
+        raise refusal(entry.name, "is neither a file nor a folder nor a symlink", "An artifact holds nothing else.")
     if not path and not entry.is_directory:
         raise refusal(entry.name, "has an empty name")
     # An empty deflate stream is two bytes long; jar compresses its folders to that.

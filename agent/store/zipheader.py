@@ -7,6 +7,7 @@ trees (CVE-2024-0450, CVE-2025-8291). Here the copies agree, or the zip is refus
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO, Dict, List, Optional, Tuple
@@ -49,6 +50,11 @@ class Entry:
     @property
     def is_directory(self) -> bool:
         return self.name.endswith(b"/")
+
+    @property
+    def is_symlink(self) -> bool:
+        """Whether it is one, as `zip -y` writes them: the content is the target."""
+        return stat.S_ISLNK(self.mode)
 
     @property
     def has_descriptor(self) -> bool:

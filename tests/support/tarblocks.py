@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Tuple
+from typing import Any, Dict, Tuple
 
 END = bytes(1024)
 USTAR, GNU, V7 = b"ustar\x0000", b"ustar  \0", bytes(8)
@@ -27,6 +27,16 @@ def header(name: bytes, kind: bytes = b"0", size: int = 0, link: bytes = b"", **
 def member(name: bytes, kind: bytes = b"0", content: bytes = b"", link: bytes = b"", **fields: Any) -> bytes:
     """A header and its padded content."""
     return header(name, kind, len(content), link, **fields) + content + bytes(-len(content) % 512)
+
+
+def patched(data: bytes, patches: Dict[int, bytes]) -> bytes:
+    """A member with bytes of its header replaced, by their offsets, and the checksum that fits."""
+    block = bytearray(data[:512])
+    for at, value in patches.items():
+        block[at : at + len(value)] = value
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + data[512:]
 
 
 def record(key: bytes, value: bytes) -> bytes:

@@ -83,7 +83,7 @@ def test_there_is_no_word_before_the_first(tmp_path: Path) -> None:
     assert read_record(nothing) is None
 
 
-@settings(max_examples=30)  # each is synced to the disk
+@settings(max_examples=30, deadline=None, derandomize=True)  # each is synced to the disk
 @given(wants)
 def test_a_want_comes_back(layout: ProjectLayout, want: Want) -> None:
     write_want(layout, want)
