@@ -71,7 +71,8 @@ class Unauthenticated(AgentError):
 
     @property
     def headers(self) -> Dict[str, str]:
-        return {"WWW-Authenticate": 'Bearer realm="ant-host-agent", Basic realm="ant-host-agent"'}
+        # Basic first: Chromium looks at the first challenge of a header only, and would not ask for a password
+        return {"WWW-Authenticate": 'Basic realm="ant-host-agent", Bearer realm="ant-host-agent"'}
 
 
 class Forbidden(AgentError):

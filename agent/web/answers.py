@@ -136,6 +136,7 @@ CALLS: Dict[str, Described] = {
         "Delete a secret.", {_JSON: "SecretChanged"}, refusals=(409,), example={**_WEB, "name": "jwt"}
     ),
     "history": Described("Launches, kills, ends and rollbacks of a project, oldest first.", {_JSON: "History"}, example=_WEB),
+    "dashboard": Described("A page for people: every project, its output, and launching by hand.", {"text/html": _TEXT}),
     "health": Described("Whether this host could take a launch now: store, disk, shims.", {_JSON: "Health"}, (200, 503)),
     "api": Described("This description.", {_JSON: _object(openapi=_TEXT, paths={"type": "object"})}),
 }  # fmt: skip

@@ -14,13 +14,14 @@ from agent.model import ADMIN, parse_project
 from agent.store.logtar import LogTar
 from agent.web.call import Call, Fields
 from agent.web.caller import Caller
+from agent.web.dashboard import Page
 from agent.web.streams import Sending
 
 NONE, JSON, BYTES, UPLOAD = "none", "json", "bytes", "upload"
 PING = "/ping"
 
-#: A handler's answer: a JSON document with its status, a tar, plain text, or what is sent as it comes.
-Answer = Union[Tuple[int, Dict[str, Any]], LogTar, str, Sending]
+#: A handler's answer: a JSON document with its status, a tar, plain text, a page, or what is sent as it comes.
+Answer = Union[Tuple[int, Dict[str, Any]], LogTar, str, Page, Sending]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from agent.model import DEPLOY, READ
 from agent.store.logtar import LogTar
 from agent.web import openapi, problems
 from agent.web.call import PROJECT, SECRET, VERSION, Call, Fields, flag, read_json, read_query, require, seconds
+from agent.web.dashboard import DASHBOARD, Page
 from agent.web.intake import RAW_FIELDS, URL_FIELDS, receive
 from agent.web.log_query import FIELDS as LOG_FIELDS
 from agent.web.log_query import as_tar, as_text, text_query
@@ -83,6 +84,10 @@ def _description() -> Dict[str, Any]:
     return openapi.describe(ROUTES)
 
 
+def dashboard(call: Call) -> Answer:
+    return DASHBOARD
+
+
 _PROJECT: Fields = {"project": PROJECT}
 _VERSION: Fields = {"version": VERSION}
 _KILL: Fields = {"grace_seconds": seconds("grace_seconds"), "purge": flag("purge")}
@@ -109,6 +114,7 @@ ROUTES: Tuple[Route, ...] = (
     Route("history", "GET", "/project/<project>/history", history, role=READ),
     Route("health", "GET", "/healthz", health, role=READ),
     Route("api", "GET", "/openapi.json", describe_api, role=READ, for_limited_keys=True),
+    Route("dashboard", "GET", "/", dashboard, role=READ, for_limited_keys=True),
 )
 
 
@@ -174,6 +180,11 @@ def _respond(answer: Answer, call: Call) -> Union[bytes, LogTar]:
     if isinstance(answer, str):
         response.content_type = "text/plain"
         return answer.encode()
+    if isinstance(answer, Page):
+        response.content_type = "text/html; charset=utf-8"
+        for name, value in answer.headers.items():
+            response.set_header(name, value)
+        return answer.body
     if isinstance(answer, Sending):
         response.content_type = answer.content_type
         if answer.filename:

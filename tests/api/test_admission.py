@@ -42,7 +42,6 @@ def test_another_method_gets_405_and_what_is_allowed(web: Web, path: str, allow:
         "/nothing",
         "/project/",
         "/project/web/",
-        "/",
         "/project/web/logs/x",
         "/pin",
         "/kill_project/x",

@@ -39,6 +39,7 @@ MAY: Dict[str, FrozenSet[str]] = {
     "GET /project/<project>/history": READERS,
     "GET /healthz": READERS,
     "GET /openapi.json": READERS | OTHER,
+    "GET /": READERS | OTHER,
 }
 #: Bodies of the calls that read one.
 UPLOADS = {"POST /project", "POST /launch_project"}

@@ -53,7 +53,7 @@ def test_t01_every_route_wants_a_key(web: Web, route: Route) -> None:
             call(web, route, "web", headers) if route.body != UPLOAD else web.request(route.method, route.path, None, headers)
         )
         problem(answer, 401)
-        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.headers["www-authenticate"].startswith("Basic")
         assert answer.body == fixed
     assert web.noted.calls == []
 

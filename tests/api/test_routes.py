@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -224,6 +226,19 @@ def test_a_reader_that_goes_away_leaves_no_descriptor(web: Web) -> None:
         connection.recv(100)
         assert open_descriptors(web) != []
     eventually(lambda: open_descriptors(web) == [])
+
+
+def test_the_dashboard_comes_with_a_policy_and_without_anything_from_elsewhere(web: Web) -> None:
+    answer = web.request("GET", "/", headers=BEARER)
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"]
+    assert "unsafe" not in policy and policy.startswith("default-src 'none'; script-src 'sha256-")
+    for tag in (b"style", b"script"):
+        (content,) = re.findall(b"<%b>(.*?)</%b>" % (tag, tag), answer.body, re.DOTALL)
+        assert base64.b64encode(hashlib.sha256(content).digest()).decode() in policy
+    assert not re.search(rb"(?:src|href)=\"(?!data:|#)|innerHTML|https?://(?!www\.w3\.org/2000/svg)", answer.body)
+    assert web.request("GET", "/", headers={}).status == 401
 
 
 def test_no_answer_is_html(web: Web) -> None:

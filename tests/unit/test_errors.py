@@ -16,7 +16,7 @@ MEMBERS = {"project": "web", "step": "start", "exit_cause": {"kind": "exited", "
 PROMISED = {
     "internal": (500, 1, {}),
     "malformed-request": (400, 2, {}),
-    "unauthenticated": (401, 4, {"WWW-Authenticate": 'Bearer realm="ant-host-agent", Basic realm="ant-host-agent"'}),
+    "unauthenticated": (401, 4, {"WWW-Authenticate": 'Basic realm="ant-host-agent", Bearer realm="ant-host-agent"'}),
     "forbidden": (403, 4, {}),
     "not-found": (404, 4, {}),
     "method-not-allowed": (405, 2, {"Allow": ""}),
