@@ -170,8 +170,8 @@ class Turn(Launching):
             self._be_done()
         elif not want.up:
             killed = self.errands.cancel()
-            if killed:
-                self.journal.publish(killed=killed)  # once they are gone, a turn comes here again
+            if killed or self.sockets.keep_only(None):
+                self.journal.publish(killed=killed or self.record.killed)  # once they are gone, a turn comes here again
             else:
                 self.journal.go(machine.FINISH, "down, as wanted", generation=want.generation, settled=True)
                 self._be_done()
