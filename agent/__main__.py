@@ -58,8 +58,8 @@ def dispatch(words: List[str]) -> int:
         from agent.web import main as web
 
         return web.main(rest)
-    if verb in (None, "serve") and not {"-h", "--help"} & set(words):
-        return _serve(rest)
+    if verb in (None, "serve", "boot") and not {"-h", "--help"} & set(words):
+        return _serve(rest, is_boot=verb == "boot")
     from agent.cli import main as cli
 
     return cli.run(verb or "help", rest)
@@ -89,16 +89,18 @@ def explain(error: AgentError) -> str:
     return text
 
 
-def _serve(words: List[str]) -> int:
-    """Only ever returns after an upgrade of the agent that runs already."""
+def _serve(words: List[str], is_boot: bool) -> int:
+    """Only ever returns after an upgrade of the agent that runs already, which the boot of a host never is."""
     from agent.config import parse_serve
 
     config = parse_serve(words, os.environ)
     from agent.operations.bootstrap import bootstrap
 
     try:
-        bootstrap(config)
+        bootstrap(config, is_boot)
     except AlreadyRunning as running:
+        if is_boot:
+            raise
         from agent.cli import upgrade
 
         return upgrade.run(running)

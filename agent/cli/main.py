@@ -7,7 +7,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional, Sequence
 
-from agent.cli import completion, hosts, kill, launch, logs, secrets, simple, status, stop, token, why
+from agent.cli import completion, hosts, install, kill, launch, logs, secrets, simple, status, stop, token, why
 from agent.cli.hosts import OnHosts
 from agent.cli.options import parser
 from agent.cli.printing import launch_sentence, print_json
@@ -54,6 +54,10 @@ VERBS: Dict[str, Verb] = {
     "rollback": Verb("Launch an older release of a project.", simple.project_and_version, simple.rollback, "", simple.ROLLBACK),
     "secrets": Verb("List, set or delete the secrets of a project.", secrets.arguments, secrets.run, secrets.EPILOG),
     "token": Verb("Add, list or revoke keys, on the agent's host.", token.arguments, token.run, token.EPILOG),
+    "install": Verb("Have this host run the agent from its boot on.", install.arguments, install.run, install.EPILOG),
+    "uninstall": Verb(
+        "Undo `install`.", install.uninstall_arguments, install.run_uninstall, install.UNINSTALL_EPILOG
+    ),
     "stop": Verb("Stop the agent on this host, not its projects.", stop.arguments, stop.run, stop.EPILOG),
     "completion": Verb("Print what makes bash or zsh complete these verbs.", completion.arguments, _complete, completion.EPILOG),
     "version": Verb("Print this file's version.", simple.nothing, simple.version),

@@ -49,7 +49,7 @@ def enable(controllers: Sequence[str], ours: Callable[[], Iterable[int]]) -> Lis
     below. Others are never moved: the group then is not ours alone.
     """
     base = own_group()
-    if base is None:
+    if base is None or _is_refilled(base):
         return list(controllers)
     lacking = [controller for controller in controllers if controller not in _words(base + "/cgroup.controllers")]
     try:
@@ -93,14 +93,29 @@ def usage(path: str) -> Dict[str, int]:
 
 
 def own_group() -> Optional[str]:
-    """The group that the host gave us, as a path; None where there is no cgroup v2, or it is another namespace's."""
+    """The group below which ours are made, as a path; None where there is no cgroup v2, or it is another namespace's.
+
+    It is the one that the host gave us. But systemd starts a service's main process right in the service's own group, which the
+    kernel refuses as long as groups below have controllers: a restart would fail until the last project with a limit is gone.
+    So root's groups are at the top of the tree instead, where systemd leaves alone what it has not made.
+    """
     mount = next((fields[1] for fields in _mounts() if fields[2] == "cgroup2"), None)
     own = (read_bytes("/proc/self/cgroup") or b"").decode(errors="replace").splitlines()
     inside = next((line[3:] for line in own if line.startswith("0::")), None)
     if mount is None or inside is None or "/../" in inside + "/":
         return None
     inside = inside.split(f"/{_FOLDER}/")[0]  # a shim that was started from within a project's group
+    service, _, last = inside.rpartition("/")
+    if last == _OURSELVES and service.endswith(".service"):  # DelegateSubgroup= in our unit
+        inside = service
+    if inside.endswith(".service") and os.access(mount + "/cgroup.subtree_control", os.W_OK):
+        inside = ""
     return (mount + inside).rstrip("/")
+
+
+def _is_refilled(base: str) -> bool:
+    """Whether systemd will start our main process in this very group (before its version 254, which knows DelegateSubgroup=)."""
+    return base.endswith(".service") and not os.path.isdir(f"{base}/{_OURSELVES}")
 
 
 def _mounts() -> List[List[str]]:

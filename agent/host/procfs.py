@@ -104,3 +104,21 @@ def has_environment(pid: int, entry: bytes) -> bool:
     except (PermissionError, ProcessLookupError):
         return False
     return entry in data.split(b"\0")
+
+
+def unit(pid: int) -> Optional[str]:
+    """The systemd service that the process belongs to, as `name.service`; None if it is in none, or gone (cgroups(7))."""
+    try:
+        lines = (read_bytes(f"/proc/{pid}/cgroup") or b"").decode(errors="replace").splitlines()
+    except ProcessLookupError:
+        return None
+    folders = [folder for line in lines for folder in line.split("/") if folder.endswith(".service")]
+    return folders[-1] if folders else None
+
+
+def give_up_oom_protection() -> None:
+    """If the kernel is told to spare this process when memory runs out, tell it not to (oom_score_adj in proc(5))."""
+    path = "/proc/self/oom_score_adj"
+    if int(read_bytes(path) or 0) < 0:
+        with open(path, "wb", buffering=0) as file:
+            file.write(b"0")

@@ -10,11 +10,13 @@ import secrets
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from typing import List, NoReturn, Optional
 
 from agent.config import ServeConfig
 from agent.errors import AlreadyRunning, UsageError
-from agent.host import files, locks
+from agent.host import files, locks, procfs
+from agent.host.notify import Notifier
 from agent.model import AGENT_PROJECT, Release
 from agent.operations.own import BUNDLE, describe, digest_of, install_bundle, quarantined, read_own_manifest
 from agent.shim.record import Want, read_record, read_want, write_want
@@ -22,10 +24,11 @@ from agent.store import releases
 from agent.store.layout import ProjectLayout, StoreLayout
 
 
-def bootstrap(config: ServeConfig) -> NoReturn:
-    """Never returns. UsageError when the store or the file is unusable.
+def bootstrap(config: ServeConfig, is_boot: bool = False) -> NoReturn:
+    """Never returns. At the boot of a host an upgrade that was launched since this file was installed stays.
 
-    AlreadyRunning when an agent serves this store; `is_same` says whether it is to be this very release.
+    UsageError when the store or the file is unusable. AlreadyRunning when an agent serves this store; `is_same` says whether
+    it is to be this very release.
     """
     bundle = own_bundle()
     store = StoreLayout(config.store)
@@ -34,9 +37,11 @@ def bootstrap(config: ServeConfig) -> NoReturn:
     files.make_directory(layout.root)
     lock = locks.acquire(layout.shim_lock)
     if lock is None:
+        if is_boot:
+            _defer(layout)
         raise _already_running(layout, bundle)
     files.write_json(store.config, config.to_json())
-    release = _install(store, layout, bundle)
+    release = (_at_work(config, layout, bundle) if is_boot else None) or _install(store, layout, bundle)
     _want(layout, release.version)
     where = f"http://{config.listen}"
     sys.stderr.write(
@@ -44,6 +49,29 @@ def bootstrap(config: ServeConfig) -> NoReturn:
         + ("no key needed\n" if config.no_auth else f"admin key in {config.token_file}\n")
     )
     become_shim(store, f"{layout.release(release.version)}/{BUNDLE}", lock)
+
+
+def _defer(layout: ProjectLayout) -> None:
+    """Exit if it is fine that another process is this store's shim: the host's service manager has started us because its main
+    process was killed, and that one has taken its place in the same service. The manager is told so."""
+    record, notifier, unit = read_record(layout), Notifier.of(os.environ), procfs.unit(os.getpid())
+    shim = record.shim if record is not None and record.shim else {"pid": 0, "start_time": 0}
+    if notifier and unit is not None and procfs.is_alive(shim["pid"], shim["start_time"]) and procfs.unit(shim["pid"]) == unit:
+        notifier.send(f"MAINPID={shim['pid']}", "READY=1")
+        sys.exit(0)
+
+
+def _at_work(config: ServeConfig, layout: ProjectLayout, bundle: str) -> Optional[Release]:
+    """The release that was at work when this host went down, as it is configured now; None at the first boot of this file."""
+    digest = digest_of(layout, bundle).encode()
+    version = releases.current(layout) if files.read_bytes(layout.store.installed) == digest else None
+    release = releases.read(layout, version) if version is not None else None
+    if release is None:
+        files.write_atomically(layout.store.installed, digest)
+        return None
+    release = replace(release, command=(sys.executable, *release.command[1:]), sockets={"http": config.listen})
+    releases.commit(layout, release)
+    return release
 
 
 def own_bundle() -> str:
@@ -75,8 +103,8 @@ def replace_shim(store: StoreLayout, listener: int, control: int) -> bool:
         return False
     command = shim_command(store, own_bundle(), "detach", lock=lock, http=listener, control=control)
     try:
-        passed = (lock, listener, control)
-        started = subprocess.run(command, pass_fds=passed, start_new_session=True, cwd="/", env={}, check=False)
+        passed, environ = (lock, listener, control), Notifier.of(os.environ).environment
+        started = subprocess.run(command, pass_fds=passed, start_new_session=True, cwd="/", env=environ, check=False)
     except OSError as error:
         sys.stderr.write(f"the shim can't be started: {error}\n")
         return False

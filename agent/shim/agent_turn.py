@@ -21,7 +21,7 @@ from agent.shim.capture import open_writer
 from agent.shim.environment import environment, marker
 from agent.shim.nursery import Nursery
 from agent.shim.record import Outcome, Successor
-from agent.shim.resident import Seen
+from agent.shim.resident import Answer, Seen
 from agent.shim.revert import PROBATION_SECONDS, is_from_outside, reason_to_revert
 from agent.shim.succession import Succession
 from agent.shim.tree import Spawned, Tree, cause_of, spawn
@@ -44,6 +44,11 @@ class AgentTurn(Succession):
     def __init__(self, layout: ProjectLayout, seen: Seen, nursery: Nursery) -> None:
         super().__init__(layout, seen)
         self.nursery = nursery
+
+    def take(self) -> Answer:
+        if self.seen.leaving:
+            self.nursery.notifier.stopping()
+        return super().take()
 
     def _arrive(self) -> None:
         super()._arrive()
@@ -90,7 +95,8 @@ class AgentTurn(Succession):
 
     def _fork(self, release: Release, run: int, beside: bool) -> Spawned:
         output = open_writer(self.seen.reader)
-        environ = environment(release, self.layout)
+        # the agent starts a new shim when this one is killed, and that one has to know whom to notify
+        environ = {**environment(release, self.layout), **self.nursery.notifier.environment}
         if beside:
             environ["PROVE"] = "1"
         try:

@@ -49,7 +49,7 @@ def end_of_adopted(journal: Journal, layout: ProjectLayout, pidfd: int) -> Optio
         return tree.cause_of(status)
     now = time.monotonic()
     if record.gone_clock is None:
-        journal.note(gone_clock=now)
+        journal.publish(gone_clock=now)  # the next turn has to know
     elif now - record.gone_clock > _STATUS_SECONDS:
         return UnknownExit("its shim had died, and this kernel tells the exit status to a parent only")
     return None

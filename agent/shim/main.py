@@ -10,6 +10,7 @@ from typing import List, NoReturn
 
 from agent.errors import EXIT_AGENT_FAULT, EXIT_OK
 from agent.host import clock, files, prctl
+from agent.host.notify import Notifier
 from agent.model import AGENT_PROJECT, LogPolicy
 from agent.shim import machine
 from agent.shim.agent_turn import AgentTurn
@@ -36,11 +37,12 @@ def main(arguments: List[str]) -> int:
     passed = {name: int(fd) for name, equals, fd in (word.partition("=") for word in words) if equals}
     for fd in passed.values():
         os.set_inheritable(fd, False)
+    notifier = Notifier.of(os.environ)
     os.environ.clear()
     os.chdir("/")
     prctl.set_subreaper()
     layout = store.project(AGENT_PROJECT)
-    nursery = Nursery(store, passed, run_project)
+    nursery = Nursery(store, passed, run_project, notifier)
     gc.collect()
     gc.freeze()  # forked shims share these pages for as long as nobody writes to them
     capture = Capture(layout, prepare(layout), _CAP.segment_bytes, _CAP.segments)

@@ -16,6 +16,7 @@ import time
 from typing import Callable, Dict, List, NoReturn, Optional, Sequence, Set
 
 from agent.host import procfs, sockets
+from agent.host.notify import Notifier
 from agent.model import AGENT_PROJECT, Release
 from agent.shim.child import leave_orphan_status
 from agent.shim.record import read_record
@@ -48,14 +49,16 @@ class Nursery:
     """The agent's shim's end of the conversations with its agents: one, or two while one succeeds the other."""
 
     def __init__(
-        self, store: StoreLayout, passed: Dict[str, int], run_project: Callable[[StoreLayout, str, int], NoReturn]
-    ) -> None:
+        self, store: StoreLayout, passed: Dict[str, int], run_project: Callable[[StoreLayout, str, int], NoReturn],
+        notifier: Notifier,
+    ) -> None:  # fmt: skip
         self.lock = passed.pop("lock")
         control = passed.pop("control", None)
         self.store = store
         self._sockets = passed
         self._unmet = socket.socket(fileno=control) if control is not None else None
         self._theirs: Optional[socket.socket] = None
+        self.notifier = notifier
         self._run_project = run_project
         self._shims: Set[int] = set()
         self._agents: Dict[int, Conversation] = {}
@@ -71,6 +74,10 @@ class Nursery:
         """Whether an agent has become ready since this was asked last."""
         news, self._has_news = self._has_news, False
         return news
+
+    def beat(self) -> float:
+        """Tell the host's service manager how it stands; when (monotonic clock) to do so again, 0 for never."""
+        return self.notifier.beat(any(agent.is_ready for agent in self._agents.values()))
 
     def agent(self, pid: Optional[int]) -> Optional[Conversation]:
         """The conversation with the agent of that pid."""
@@ -112,7 +119,8 @@ class Nursery:
             os.set_inheritable(fd, True)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            os.execv(command[0], [*command, *(f"{name}={fd}" for name, fd in kept.items())])
+            words = [*command, *(f"{name}={fd}" for name, fd in kept.items())]
+            os.execve(command[0], words, self.notifier.environment)
         finally:  # it failed, and no project may get these
             for fd in kept.values():
                 os.set_inheritable(fd, False)

@@ -149,7 +149,9 @@ def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], d
         if fd >= 0:
             poll.register(fd, select.POLLIN)
     has_ended = False
-    milliseconds = max(0, int((due - time.monotonic()) * 1000) + 1) if due > 0.0 else None
+    beat_due = nursery.beat() if nursery is not None else 0.0
+    soonest = min((at for at in (due, beat_due) if at > 0.0), default=0.0)
+    milliseconds = max(0, int((soonest - time.monotonic()) * 1000) + 1) if soonest > 0.0 else None
     if POKE in _noted:
         milliseconds = 0
     for fd, _ in poll.poll(milliseconds):

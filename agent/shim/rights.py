@@ -24,13 +24,17 @@ _PERIOD_MICROSECONDS = 100_000
 
 @dataclass(frozen=True)
 class Rights:
-    """What a child takes on between fork and exec. `user` None is the shim's own, `group` a control group's path."""
+    """What a child takes on between fork and exec. `user` None is the shim's own, `group` a control group's path.
+
+    An expendable one may be ended for memory before the agent and its shims, whatever protects these.
+    """
 
     user: Optional[User] = None
     group: Optional[str] = None
     open_files: Optional[int] = None
     processes: Optional[int] = None
     new_privileges: bool = True
+    is_expendable: bool = False
 
     def take(self) -> None:
         """In the child. Entering a control group takes the kernel some 10 ms; it is done here only for limits."""
@@ -39,6 +43,8 @@ class Rights:
         for kind, most in ((resource.RLIMIT_NOFILE, self.open_files), (resource.RLIMIT_NPROC, self.processes)):
             if most is not None:
                 resource.setrlimit(kind, (most, most))
+        if self.is_expendable:
+            procfs.give_up_oom_protection()
         if self.user is not None:
             self.user.become()
         if not self.new_privileges:
@@ -85,7 +91,7 @@ def claim(release: Release, layout: ProjectLayout, output: int, name: str) -> Ri
     if settings and group is None:
         raise ArtifactFault("limits: the project's control group can't be made.", "Look at the host's /sys/fs/cgroup.")
     by_user = limits.processes if "pids.max" not in settings else None
-    return Rights(user, group, limits.open_files, by_user, release.new_privileges)
+    return Rights(user, group, limits.open_files, by_user, release.new_privileges, is_expendable=True)
 
 
 def lend(release: Release, layout: ProjectLayout, output: int) -> Rights:
@@ -98,7 +104,7 @@ def lend(release: Release, layout: ProjectLayout, output: int) -> Rights:
         if os.stat(layout.data).st_uid in (0, user.uid):
             _hand_over(layout, user, output)
         _let_in(layout, user)
-    return Rights(user, new_privileges=release.new_privileges)
+    return Rights(user, new_privileges=release.new_privileges, is_expendable=True)
 
 
 def _hand_over(layout: ProjectLayout, owner: User, output: int) -> None:

@@ -47,7 +47,8 @@ class Turn(Launching):
         if self.record.state == machine.RUNNING:
             self._has_proved()  # so that its checks begin at once
         policy = self.release.logs if self.release is not None else LogPolicy()
-        watch = self.record.pid if self.record.adopted and self.record.ended is None else None
+        record = self.record
+        watch = record.pid if record.adopted and record.ended is None and record.gone_clock is None else None
         return Answer(self.done, self._due(), watch or 0, policy.segment_bytes, policy.segments, self.sockets.fds)
 
     def _arrive(self) -> None:

@@ -126,6 +126,11 @@ class StoreLayout:
         return self.root + "/config.json"
 
     @property
+    def installed(self) -> str:
+        """The digest of the file that `install` has put on this host, once it has been started."""
+        return self.root + "/installed"
+
+    @property
     def quarantine(self) -> str:
         """Releases of the agent, by digest, that failed their proof or probation on this host."""
         return self.root + "/quarantine.json"

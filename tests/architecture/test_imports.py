@@ -50,6 +50,10 @@ MAY_IMPORT = {
     "agent.cli.stop": (
         "agent.cli", "agent.config", "agent.model", "agent.errors", "agent.host", "agent.shim.record", "agent.store.layout",
     ),
+    # and this one is run where no agent is yet
+    "agent.cli.install": (
+        "agent.cli", "agent.client", "agent.config", "agent.model", "agent.errors", "agent.host", "agent.store.layout",
+    ),
     # so does this: whoever may read the store needs no key to make one
     "agent.cli.token": (
         "agent.cli", "agent.config", "agent.model", "agent.errors", "agent.host.clock", "agent.store.keys", "agent.store.layout",

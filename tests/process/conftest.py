@@ -13,6 +13,7 @@ from typing import Iterator, List, Optional
 import pytest
 
 from agent.host import files, procfs
+from agent.host.notify import Notifier
 from agent.model import LogPolicy, Release, RestartPolicy, StopPolicy
 from agent.shim.handle import Control, Handle
 from agent.shim.main import run_project
@@ -29,7 +30,7 @@ def _nurse(store: StoreLayout, control: int) -> None:
     from agent.host import prctl
 
     prctl.set_subreaper()
-    nursery = Nursery(store, {"lock": -1, "control": control}, run_project)
+    nursery = Nursery(store, {"lock": -1, "control": control}, run_project, Notifier())
     nursery.meet(os.getppid(), is_ready=True)
     wake = install_handlers()
     while nursery.fds:

@@ -6,6 +6,9 @@ import os
 import signal
 from typing import Any
 
+import pytest
+
+from agent.shim import child, tree
 from tests.support.wait import eventually
 
 NUMBERS = """
@@ -76,3 +79,24 @@ def test_the_exit_code_is_known_after_an_adoption(shims: Any) -> None:
     open(shims.store.project("code").release("1") + "/go", "w").close()
     record = shims.handle("code").wait(lambda r: r.exits, 10)
     assert record is not None and record.exits[-1]["exit_cause"]["code"] == 42
+
+
+@pytest.fixture
+def told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel before 6.15, and no ancestor that would learn a status, as PID 1 never tells it."""
+    monkeypatch.setattr(tree, "status_by_pidfd", lambda _: None)
+    monkeypatch.setattr(child, "_orphan_status", lambda *_: None)
+
+
+@pytest.mark.usefixtures("told_nothing")
+def test_the_end_of_an_adopted_child_is_seen_though_nobody_tells_it(request: pytest.FixtureRequest) -> None:
+    shims = request.getfixturevalue("shims")  # after the kernel has been made dumb
+    before = shims.run("mute", "import time; time.sleep(1000)")
+    _kill_shim(shims, "mute")
+    shims.handle("mute").see_to_it()
+    adopted = shims.handle("mute").wait(lambda r: r.shim != before.shim and r.adopted, 10)
+    assert adopted is not None
+    os.kill(before.pid, signal.SIGKILL)
+    after = shims.handle("mute").wait(lambda r: r.run > before.run and r.pid is not None, 30)
+    assert after is not None
+    assert after.exits[-1]["exit_cause"]["kind"] == "unknown"

@@ -29,7 +29,11 @@ _ENVIRON = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": "/nonexistent", "LEAK
 class AgentHost:
     """An agent under test. `user`, for a root test run only, is the name of the user that it runs as."""
 
-    def __init__(self, pyz: str, python: str, user: Optional[str] = None, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self, pyz: str, python: str, user: Optional[str] = None, arguments: Sequence[str] = (),
+        environ: Optional[Mapping[str, str]] = None,
+    ) -> None:  # fmt: skip
+        self._environ = {**_ENVIRON, **(environ or {})}
         self.user, self._arguments = user, tuple(arguments)
         # not below pytest's own tmp_path: that is 0700, and another user has to get here
         self.base = tempfile.mkdtemp(prefix="ant-e2e-")
@@ -73,7 +77,7 @@ class AgentHost:
         assert self.process is None or self.process.poll() is not None, "it was started already"
         with open(self.output_path, "ab") as output:
             self.process = subprocess.Popen(
-                self.serve_command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_ENVIRON,
+                self.serve_command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self._environ,
                 cwd="/", start_new_session=True, **self._credentials(),
             )  # fmt: skip
         eventually(lambda: self.is_answering() or self.process_ended(), START_SECONDS, self.output)
