@@ -7,7 +7,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional, Sequence
 
-from agent.cli import completion, hosts, install, kill, launch, logs, secrets, simple, status, stop, token, why
+from agent.cli import completion, doctor, hosts, install, kill, launch, logs, secrets, simple, status, stop, token, why
 from agent.cli.hosts import OnHosts
 from agent.cli.options import parser
 from agent.cli.printing import launch_sentence, print_json
@@ -58,6 +58,7 @@ VERBS: Dict[str, Verb] = {
     "uninstall": Verb(
         "Undo `install`.", install.uninstall_arguments, install.run_uninstall, install.UNINSTALL_EPILOG
     ),
+    "doctor": Verb("Look at this host, try it, and say what it can promise.", doctor.arguments, doctor.run, doctor.EPILOG),
     "stop": Verb("Stop the agent on this host, not its projects.", stop.arguments, stop.run, stop.EPILOG),
     "completion": Verb("Print what makes bash or zsh complete these verbs.", completion.arguments, _complete, completion.EPILOG),
     "version": Verb("Print this file's version.", simple.nothing, simple.version),

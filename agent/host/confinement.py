@@ -25,7 +25,7 @@ _REMOVE, _MAKE = 1 << 4 | 1 << 5, 1 << 7 | 1 << 8 | 1 << 12
 _REFER, _TRUNCATE = 1 << 13, 1 << 14
 _INSIDE = _WRITE_FILE | _READ_FILE | _READ_DIR | _REMOVE | _MAKE | _REFER
 #: Links and renames from one directory to another can be allowed from this version on.
-_LEAST_VERSION = 2
+LEAST_VERSION = 2
 #: Version of Landlock → how many rights on files it knows; the last number counts for newer ones.
 _RIGHTS = {2: 14, 3: 15, 4: 15, 5: 16}
 _TCP, _TCP_VERSION = 0b11, 4
@@ -59,7 +59,7 @@ def landlock_version() -> int:
 
 def _restrict(writable: str, readable: str) -> None:
     version = landlock_version()
-    if version < _LEAST_VERSION:
+    if version < LEAST_VERSION:
         return
     attributes, inside = _attributes(version)
     ruleset = _checked(_syscall(_CREATE_RULESET, attributes, len(attributes), 0))

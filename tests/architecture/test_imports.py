@@ -58,6 +58,10 @@ MAY_IMPORT = {
     "agent.cli.token": (
         "agent.cli", "agent.config", "agent.model", "agent.errors", "agent.host.clock", "agent.store.keys", "agent.store.layout",
     ),
+    # they look at the host itself
+    "agent.cli.checks": ("agent.model", "agent.host", "agent.store.layout"),
+    "agent.cli.trial": ("agent.cli", "agent.client", "agent.errors", "agent.host.procfs"),
+    "agent.cli.doctor": ("agent.cli", "agent.config", "agent.errors", "agent.host.files", "agent.store.layout"),
     "agent.__main__": ("agent.config", "agent.errors"),
 }  # fmt: skip
 #: What a subcommand hands over to; imported inside a function, so that the other subcommands start without it.
