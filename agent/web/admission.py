@@ -56,6 +56,11 @@ class Gate:
         self._lanes = lanes
         self._audit = audit
 
+    @property
+    def chunk_bytes(self) -> int:
+        """The size of the largest chunk that makes sense."""
+        return self._uploads.limit_bytes + OVERHEAD_BYTES
+
     def admit(self, request: AdmissionParser) -> Buffer:
         """Where the request's body goes; raises the AgentError that refuses it."""
         path = _decoded(request.path)
@@ -125,7 +130,7 @@ def _decoded(path: str) -> str:
 def _no_body(route: Route, request: AdmissionParser) -> Body:
     if route.path != PING and (request.chunked or request.content_length):
         raise MalformedRequest(f"{request.command} {route.path} takes no body.", "Put parameters into the query.")
-    return _small_body(request)
+    return Body(0)
 
 
 def _require_json(kind: str) -> None:
@@ -142,9 +147,10 @@ def _small_body(request: AdmissionParser) -> Body:
 
 
 class AdmissionParser(HTTPRequestParser):  # type: ignore[misc]
-    """One request being received. `error` is always an AgentError, and then the connection ends after its answer.
+    """One request being received. `error` is always an AgentError.
 
-    `caller` and `route` are known once the head is complete and nothing refused it before.
+    `caller` and `route` are known once the head is complete and nothing refused it before. `is_last`: the connection ends
+    after the answer, whatever else the client sends.
     """
 
     def __init__(self, adj: Any, gate: Gate, peer_address: str, local_address: str) -> None:
@@ -154,26 +160,31 @@ class AdmissionParser(HTTPRequestParser):  # type: ignore[misc]
         self.local_address = local_address
         self.caller: Optional[Caller] = None
         self.route: Optional[Route] = None
+        self.is_last = False
 
     def received(self, data: bytes) -> int:
         """Take bytes of the connection; returns how many belong to this request (all, once it is refused)."""
         try:
             count: int = super().received(data)
-            self._limit_control_lines()
+            self._limit_chunks()
         except Exception as error:
             self.refuse(problems.from_exception(error))
-        if self.error is None:
-            return count
-        if not isinstance(self.error, AgentError):
+        if self.error is not None and not isinstance(self.error, AgentError):
             self.refuse(problems.from_server(self.error.code, self.error.body))
-        return len(data)
+        return len(data) if self.is_last else count
 
-    def _limit_control_lines(self) -> None:
-        """Waitress bounds neither a chunk's control line nor the trailer."""
+    def _limit_chunks(self) -> None:
+        """Waitress bounds neither a chunk's control line nor the trailer, and waits for a chunk of any size."""
         receiver = self.body_rcv
-        if isinstance(receiver, ChunkedReceiver) and len(receiver.control_line) + len(receiver.trailer) > _CONTROL_BYTES:
+        if not isinstance(receiver, ChunkedReceiver):
+            return
+        if len(receiver.control_line) + len(receiver.trailer) > _CONTROL_BYTES:
             raise MalformedRequest(
                 "Transfer-Encoding: a chunk's head or the trailer is too long.", "Send larger chunks, without trailers."
+            )
+        if receiver.chunk_remainder > self._gate.chunk_bytes:
+            raise TooLarge(
+                f"A chunk has more than {self._gate.chunk_bytes} bytes.", "Send smaller chunks, or a smaller artifact."
             )
 
     def parse_header(self, header_plus: bytes) -> None:
@@ -184,8 +195,14 @@ class AdmissionParser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError(str(error)) from error
         if self.header_bytes_received >= self.adj.max_request_header_size:
             return  # Waitress parses a stand-in and then refuses with 431
+        if self.version not in ("1.0", "1.1"):
+            raise problems.UnknownVersion(f"HTTP/{self.version[:10]} is not spoken here.", "Use HTTP/1.1.")
         self._require_clear_framing(header_plus)
         buffer = self._gate.admit(self)
+        if self.route is not None and self.route.path == PING and self.body_rcv is not None:
+            # nobody who needs no key is waited for
+            self._end_here()
+            self.headers["CONNECTION"] = "close"
         if self.body_rcv is None:
             # without a body there is nothing to wait for, and Waitress would wait
             self.expect_continue = False
@@ -209,7 +226,13 @@ class AdmissionParser(HTTPRequestParser):  # type: ignore[misc]
         """Answer with the error: nothing more of the body is wanted, and what came is dropped."""
         self.close()
         self.error = error
-        self.completed = self.headers_finished = self.connection_close = True
-        self.expect_continue = self.chunked = self.empty = False
+        self.completed = self.headers_finished = True
+        self.empty = False
+        self._end_here()
+
+    def _end_here(self) -> None:
+        """The request is over with what came of it."""
+        self.is_last = self.connection_close = True
+        self.expect_continue = self.chunked = False
         self.body_rcv: Optional[Any] = None
         self.content_length = 0

@@ -107,7 +107,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         )
         self.head_since = time.monotonic()
         self._waiting = b""
-        self._refused = False
+        self._ends = False
         self._linger_until: Optional[float] = None
         self._lingered_bytes = 0
         super().__init__(server, sock, addr, adj, map=map)
@@ -117,6 +117,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def is_idle(self) -> bool:
         """Nothing is received, worked on or sent."""
         return not (self.requests or self.request or self.total_outbufs_len or self._waiting)
+
+    @property
+    def is_lingering(self) -> bool:
+        """Its answer is out, and all that is left is to let the client read it."""
+        return self._linger_until is not None
 
     def readable(self) -> bool:
         if self._linger_until is not None:
@@ -184,19 +189,19 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         request, self.request = self.request, None
         self.sent_continue = False
         if not request.empty:
-            self._refused = request.error is not None
+            self._ends = request.is_last
             self.requests.append(request)
             self.server.add_task(self)
 
     def handle_write(self) -> None:
-        """As Waitress's, but a refused connection lingers once its answer is out."""
+        """As Waitress's, but a connection that ends before its client has sent all lingers once the answer is out."""
         if not self.requests:
             self._flush_exception(self._flush_some)
         elif self.total_outbufs_len >= self.adj.send_bytes:
             self._flush_exception(self._flush_some_if_lockable)
         if self.close_when_flushed and not self.total_outbufs_len:
             self.close_when_flushed = False
-            if self._refused and self._linger():
+            if self._ends and self._linger():
                 return
             self.will_close = True
         if self.will_close:

@@ -23,6 +23,7 @@ HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 75.0
 _ACCEPTS = 64
 _HUNG_SECONDS = 5.0
+_LINGER_BYTES, _LINGER_SECONDS = 2 << 20, 2.0
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 # A whole head that is surely a ping: every line a plain header field. Anything else is Waitress's to judge.
@@ -42,6 +43,7 @@ class _Connection:
     deadline: float
     data: bytearray = field(default_factory=bytearray)
     was_served: bool = False
+    still_dropped: int = 0  # once it is refused: how many more bytes are read and dropped
 
 
 class Front(threading.Thread):
@@ -164,8 +166,11 @@ class Front(threading.Thread):
             return
         except OSError:
             data = b""
-        if not data:
+        if not data or 0 < connection.still_dropped <= len(data):
             self._end(fd, connection)
+            return
+        if connection.still_dropped:
+            connection.still_dropped -= len(data)
             return
         if not connection.data and connection.was_served:
             connection.deadline = time.monotonic() + self._head_seconds
@@ -224,19 +229,27 @@ class Front(threading.Thread):
             if now < connection.deadline:
                 continue
             if connection.data:
-                self._refuse(fd, problems.RequestTimeout(f"The request's head was not complete in {self._head_seconds:g} s."))
+                self._refuse(
+                    fd,
+                    problems.RequestTimeout(
+                        f"The request's head was not complete in {self._head_seconds:g} s.", "Send it faster."
+                    ),
+                )
             else:
                 self._release(fd).socket.close()
 
     def _refuse(self, fd: int, error: AgentError) -> None:
-        connection = self._release(fd)
+        """Answer and send our end; what still comes is dropped, since a close with unread data is a reset (RFC 9112, 9.6)."""
+        connection = self._connections[fd]
+        connection.data.clear()
         try:
             connection.socket.send(problems.response(error))
             connection.socket.shutdown(socket.SHUT_WR)
-            connection.socket.recv(HEAD_BYTES)  # what is unread at close would make it a reset
         except OSError:
-            pass
-        connection.socket.close()
+            self._release(fd).socket.close()
+            return
+        connection.still_dropped = _LINGER_BYTES
+        connection.deadline = time.monotonic() + _LINGER_SECONDS
 
     def _release(self, fd: int) -> _Connection:
         self._epoll.unregister(fd)

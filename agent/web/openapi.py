@@ -20,7 +20,7 @@ refusal is a problem document (RFC 9457): `detail` says what happened, `hint` wh
 and its projects decide which calls it may make; each call says which role it needs.
 """
 #: Refusals of every call, and those of every call but ping.
-_ANY, _KEYED = (400, 408, 413, 431, 500, 501, 503), (401, 403, 421, 429, 507)
+_ANY, _KEYED = (400, 408, 413, 431, 500, 501, 503, 505), (401, 403, 421, 429, 507)
 _HEADERS = {
     401: ("WWW-Authenticate", "How to send a key."),
     416: ("Content-Range", "How many bytes there are."),

@@ -29,7 +29,8 @@ CONTENT_TYPE = "application/problem+json"
 #: From so many objects on they are sent a line each.
 _MANY = 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
+_NO_THREAD = "can't start new thread"  # what threading says when pthread_create(3) fails
 
 
 class RequestTimeout(AgentError):
@@ -50,8 +51,15 @@ class EncodingNotImplemented(AgentError):
     kind, title, status, exit_code = "not-implemented", "Not implemented", 501, EXIT_USAGE
 
 
+class UnknownVersion(AgentError):
+    """505: neither HTTP/1.0 nor HTTP/1.1."""
+
+    kind, title, status, exit_code = "unknown-version", "Unknown version of HTTP", 505, EXIT_USAGE
+
+
 #: The kinds of this module.
-KINDS = (RequestTimeout, HeadTooLarge, EncodingNotImplemented)
+KINDS = (RequestTimeout, HeadTooLarge, EncodingNotImplemented, UnknownVersion)
+_HINT = "A client or a proxy on the way made the request wrong; curl -v shows what it sends."
 
 
 def status_line(status: int) -> str:
@@ -101,6 +109,9 @@ def from_exception(error: BaseException) -> AgentError:
         return StorageFull("The disk is full or a quota is reached.", "Free space on the host and call again.")
     if isinstance(error, OSError) and error.errno in _EXHAUSTED:
         return Busy(f"The host has run out of a resource: {error.strerror}.", "Call again in a few seconds.")
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error) == _NO_THREAD):
+        what = "memory" if isinstance(error, MemoryError) else "threads"
+        return Busy(f"The host has run out of a resource: {what}.", "Call again in a few seconds.")
     return incident(error)
 
 
@@ -122,7 +133,7 @@ def from_server(status: int, reason: str) -> AgentError:
     if status == 404:
         return NotFound("There is nothing at this path.", "README lists the calls.")
     if status == 405:
-        return MethodNotAllowed("This path does not take this method.")
+        return MethodNotAllowed("This path does not take this method.", "README lists the calls.")
     if status == 413:
         return TooLarge("The body is larger than this call takes.", "Send a smaller one.")
     if status == 431:
@@ -130,5 +141,5 @@ def from_server(status: int, reason: str) -> AgentError:
     if status == 501:
         return EncodingNotImplemented(reason, "Send the body with a Content-Length, or with Transfer-Encoding: chunked.")
     if 400 <= status < 500:
-        return MalformedRequest(f"The request is not valid HTTP: {reason}.")
+        return MalformedRequest(f"The request is not valid HTTP: {reason.rstrip('.')}.", _HINT)
     return AgentError("The request failed inside the agent.", "The reason is in the logs of project ant-host-agent.")

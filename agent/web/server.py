@@ -185,7 +185,7 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
 
     def take(self, accepted: socket.socket, address: Any, data: bytes) -> None:
         """A connection whose first request's head has come."""
-        if len(self.active_channels) >= _CONNECTIONS:
+        if len(self.active_channels) >= _CONNECTIONS and not self._make_room():
             _answer_busy(accepted)
             return
         try:
@@ -198,6 +198,13 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
             channel.received(data)
         except OSError:
             channel.handle_close()
+
+    def _make_room(self) -> bool:
+        """Give up the oldest connection whose answer is out: those who are refused must not keep out those who are not."""
+        oldest = next((channel for channel in self.active_channels.values() if channel.is_lingering), None)
+        if oldest is not None:
+            oldest.handle_close()
+        return oldest is not None
 
     def maintenance(self, now: float) -> None:
         """Waitress's time-outs count from the last byte; the head of a request has a time of its own."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 from typing import Callable
 
 import pytest
 
+from agent.web import server
 from tests.api.conftest import BEARER, RAW, Web, head, problem, read_until_end
 from tests.support.wait import eventually
 
@@ -117,6 +119,33 @@ def test_http_1_0_has_no_transfer_encoding(web: Web) -> None:
 @pytest.mark.parametrize("line", [b"GET", b"get /project HTTP/1.1", b"GET http://[/ HTTP/1.1", b"GET /project HTTP/1.1 x", b"\0"])
 def test_a_malformed_request_line_gets_400(web: Web, line: bytes) -> None:
     problem(web.raw(line + b"\r\nHost: localhost\r\n\r\n"), 400)
+
+
+@pytest.mark.parametrize("version", [b"2.0", b"1.2", b"0.9", b"9.9"])
+def test_another_version_of_http_gets_505(web: Web, version: bytes) -> None:
+    assert "HTTP/1.1" in problem(web.raw(head("GET", "/project", **BEARER).replace(b"HTTP/1.1", b"HTTP/" + version)), 505)
+
+
+def test_those_who_were_refused_keep_nobody_out(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_CONNECTIONS", 5)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):  # each stays open: its client has announced more than it sends
+            refused = stack.enter_context(web.connect())
+            refused.sendall(head("POST", "/project?project=web", **{"Content-Length": "1000"}))
+            assert refused.recv(65536).startswith(b"HTTP/1.1 401 ")
+            assert web.request("GET", "/project").status == 200
+
+
+def test_those_who_were_let_in_are_not_put_out(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_CONNECTIONS", 2)
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            upload = stack.enter_context(web.connect())
+            upload.sendall(head("POST", "/project?project=web", **RAW, **{"Content-Length": "9"}) + b"x")
+        eventually(lambda: len(web.staged()) == 2)
+        problem(web.request("GET", "/project"), 503)
+        upload.sendall(b"12345678")
+        assert upload.recv(65536).startswith(b"HTTP/1.1 201 ")
 
 
 def test_a_chunk_that_is_none_gets_400_and_leaves_nothing(web: Web) -> None:

@@ -82,6 +82,17 @@ def test_unusual_pings_are_answered_by_the_route(web: Web, sent: bytes) -> None:
     assert (answer.status, answer.body, answer.headers["content-type"]) == (200, b"pong", "text/plain")
 
 
+@pytest.mark.parametrize(
+    "body", [b"Content-Length: 1000000", b"Transfer-Encoding: chunked", b"Content-Length: 3\r\nExpect: 100-continue"]
+)
+def test_nobody_waits_for_the_body_of_a_ping(web: Web, body: bytes) -> None:
+    with web.connect() as connection:  # of the body only the beginning comes
+        connection.sendall(b"POST /ping HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n1\r\n" % body)
+        answer = read_until_end(connection)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n") and answer.endswith(b"\r\n\r\npong")
+    assert b"\r\nConnection: close\r\n" in answer
+
+
 @pytest.mark.parametrize("length", [b"0, 5", b"+5", b"", b"-1", b"0x5", b"5 5", b"\x0b5", b"9" * 5000])
 def test_a_length_that_can_be_read_in_two_ways_is_refused(web: Web, length: bytes) -> None:
     with web.connect() as connection:

@@ -29,6 +29,7 @@ def test_every_kind_is_a_whole_response(kind: str) -> None:
         (errno.EDQUOT, StorageFull),
         (errno.EMFILE, Busy),
         (errno.ENFILE, Busy),
+        (errno.EAGAIN, Busy),
         (errno.EIO, AgentError),
     ],
 )
@@ -36,6 +37,14 @@ def test_what_the_kernel_refuses(number: int, kind: type[AgentError], capsys: py
     error = problems.from_exception(OSError(number, os.strerror(number)))
     assert type(error) is kind
     assert ("OSError" in capsys.readouterr().err) is (number == errno.EIO)
+
+
+def test_no_memory_and_no_threads_are_no_incident(capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (MemoryError(), RuntimeError("can't start new thread")):
+        refusal = problems.from_exception(error)
+        assert type(refusal) is Busy and refusal.hint
+    assert capsys.readouterr().err == ""
+    assert type(problems.from_exception(RuntimeError("else"))) is AgentError
 
 
 def test_our_own_errors_stay_what_they_are() -> None:
