@@ -58,6 +58,10 @@ def dispatch(words: List[str]) -> int:
         from agent.web import main as web
 
         return web.main(rest)
+    if verb == "unpacker":
+        from agent.store import unpacker
+
+        unpacker.main(rest)
     if verb in (None, "serve", "boot") and not {"-h", "--help"} & set(words):
         return _serve(rest, is_boot=verb == "boot")
     from agent.cli import main as cli

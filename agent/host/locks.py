@@ -19,26 +19,39 @@ _FLOCK = "@hhqqi"
 
 
 def acquire(path: str) -> Optional[int]:
-    """Take the write lock: a descriptor that holds it (close-on-exec), or None when another holds it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    except OSError as error:
-        os.close(fd)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return None
-        raise
-    return fd
+    """Take the write lock: a descriptor that holds it (close-on-exec), or None when another holds it.
+
+    FileNotFoundError when there is no directory for it (any more).
+    """
+    return _lock(path, fcntl.F_OFD_SETLK)
 
 
 @contextlib.contextmanager
 def hold(path: str) -> Iterator[None]:
-    """Wait for the write lock and keep it for the block; meant for moments, not for work."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    """Wait for the write lock and keep it for the block; meant for moments, not for work. FileNotFoundError as above."""
+    fd = _lock(path, fcntl.F_OFD_SETLKW)
+    assert fd is not None
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
         yield
     finally:
+        os.close(fd)
+
+
+def _lock(path: str, command: int) -> Optional[int]:
+    """The lock of the file that is at `path` once it is taken: one that was moved away meanwhile keeps nobody out."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.fcntl(fd, command, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd
+        except FileNotFoundError:  # it was moved just now: the next open tells whether for good
+            pass
+        except OSError as error:
+            os.close(fd)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return None
+            raise
         os.close(fd)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
-from agent.errors import NotFound
-from agent.host import clock, files
+from agent.errors import Conflict, NotFound
+from agent.host import clock, files, locks
 from agent.shim.handle import Control, Handle
 from agent.store import releases, secrets
 from agent.store.layout import StoreLayout
@@ -35,7 +36,7 @@ class Agent:
         """The shim of a project that was launched here at least once; NotFound otherwise."""
         handle = self.handle(project)
         if handle.want() is None:
-            raise NotFound(f"There is no project {project!r} on this host.", "GET /project lists what there is.", project=project)
+            raise unknown(project)
         return handle
 
     def projects(self) -> List[str]:
@@ -48,6 +49,37 @@ def forget_if_unused(handle: Handle) -> None:
     layout = handle.layout
     if handle.want() is None and not releases.every(layout) and not secrets.names(layout):
         shutil.rmtree(layout.root, ignore_errors=True)
+
+
+def unknown(project: str) -> NotFound:
+    """What a call about a project that is not here, or not any more, is answered."""
+    return NotFound(f"There is no project {project!r} on this host.", "GET /project lists what there is.", project=project)
+
+
+@contextlib.contextmanager
+def changing(handle: Handle, create: bool = False) -> Iterator[None]:
+    """For the block, this call is the only one that changes the project; only a kill may interrupt it.
+
+    Conflict while another one is; NotFound if the project is not here (any more), unless it is to be created.
+    """
+    project = handle.layout.project
+    while True:
+        if create:
+            files.make_directory(handle.layout.root)
+        try:
+            lock = locks.acquire(handle.layout.launch_lock)
+            break
+        except FileNotFoundError:
+            if not create:
+                raise unknown(project) from None
+    if lock is None:
+        raise Conflict(
+            f"Another call is changing {project} at this moment.", "Wait for it to end and send this one again.", project=project
+        )
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def remember(handle: Handle, event: str, **members: Any) -> None:

@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import Any, Dict, Optional
 
 from agent.errors import Busy, Conflict
-from agent.host import locks
 from agent.model import AGENT_PROJECT, StopPolicy
-from agent.operations.agent import Agent, remember
+from agent.operations.agent import Agent, changing, remember, unknown
 from agent.shim.handle import Handle
 from agent.shim.record import Record, Want, needs_shim
 from agent.store import releases, staging
@@ -23,6 +22,15 @@ def kill(
     agent: Agent, project: str, grace_seconds: Optional[float] = None, purge: bool = False, by: str = ""
 ) -> Dict[str, Any]:  # fmt: skip
     """The reply with every pid that was ended. NotFound, Conflict for the agent itself, Busy naming survivors."""
+    try:
+        return _kill(agent, project, grace_seconds, purge, by)
+    except FileNotFoundError:
+        if agent.handle(project).want() is not None:
+            raise
+        raise unknown(project) from None  # another call purged it meanwhile
+
+
+def _kill(agent: Agent, project: str, grace_seconds: Optional[float], purge: bool, by: str) -> Dict[str, Any]:
     if project == AGENT_PROJECT:
         raise Conflict(
             "The agent does not kill itself: nobody could start it again over HTTP.",
@@ -45,22 +53,29 @@ def kill(
 
 
 def _end(handle: Handle, grace_seconds: Optional[float]) -> Record:
-    want = handle.change_want(lambda last: _down(last, grace_seconds))
+    project = handle.layout.project
+    want = handle.change_want(lambda last: _down(project, last, grace_seconds))
     seconds = (_grace_seconds(handle) if grace_seconds is None else grace_seconds) + _SLACK_SECONDS
-    ended = handle.wait(lambda record: record.generation >= want.generation and record.settled, seconds)
+    ended = handle.wait(lambda record: _is_ended(record, want), seconds)
     if ended is None:
         record = handle.record()
         survivors = list(record.survivors) if record is not None else []
         raise Busy(
-            f"{handle.layout.project} was told to end and is not gone after {seconds:g} s.",
+            f"{project} was told to end and is not gone after {seconds:g} s.",
             "A process in uninterruptible sleep (state D) ends when its I/O does; the host goes on trying.", 10,
-            project=handle.layout.project, survivors=survivors,
+            project=project, survivors=survivors,
         )  # fmt: skip
     return ended
 
 
-def _down(last: Optional[Want], grace_seconds: Optional[float]) -> Want:
-    assert last is not None  # known() saw one, and wants are never removed but by a purge
+def _is_ended(record: Record, want: Want) -> bool:
+    """A shim that is about a later want has ended what ran under this one, and may have started the next."""
+    return record.generation > want.generation or (record.generation == want.generation and record.settled)
+
+
+def _down(project: str, last: Optional[Want], grace_seconds: Optional[float]) -> Want:
+    if last is None:
+        raise unknown(project)  # another call purged it meanwhile, and a third is launching it
     return replace(last, up=False, fallback=None, grace_seconds=grace_seconds)
 
 
@@ -72,15 +87,13 @@ def _grace_seconds(handle: Handle) -> float:
 
 def _purge(agent: Agent, handle: Handle) -> None:
     """Delete releases, logs and data, by a rename first: at no instant is half a project to be seen."""
-    lock = locks.acquire(handle.layout.launch_lock)
-    if lock is None:
-        raise Conflict(
-            f"{handle.layout.project} is down, but another call is changing it.", "Send the purge again.",
-            project=handle.layout.project,
-        )  # fmt: skip
-    try:
+    with changing(handle):
+        want = handle.want()
+        if want is not None and want.up:
+            raise Conflict(
+                f"{handle.layout.project} was killed and launched again before it could be purged.", "Send the purge again.",
+                project=handle.layout.project,
+            )  # fmt: skip
         grave = staging.new_path(agent.store)
         os.rename(handle.layout.root, grave)
         shutil.rmtree(grave)
-    finally:
-        os.close(lock)

@@ -14,11 +14,11 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from agent import manifest as manifests
 from agent.errors import AgentError, ArtifactFault, Conflict
-from agent.host import clock, files, locks
+from agent.host import clock, files
 from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
 from agent.operations import canary, own
-from agent.operations.agent import Agent, forget_if_unused
+from agent.operations.agent import Agent, changing, forget_if_unused
 from agent.operations.outcome import conclude, start
 from agent.shim import machine
 from agent.shim.handle import Handle
@@ -80,18 +80,11 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
     handle = agent.handle(call.project)
     try:
         _check_call(agent, call)
-        files.make_directory(handle.layout.root)
-        lock = locks.acquire(handle.layout.launch_lock)
-        if lock is None:
-            raise Conflict(
-                f"Another call is changing {call.project} at this moment.", "Wait for it to end and send this one again.",
-                project=call.project,
-            )  # fmt: skip
-        try:
-            return _launch(agent, handle, call, steps)
-        finally:
-            os.close(lock)
-            forget_if_unused(handle)
+        with changing(handle, create=True):
+            try:
+                return _launch(agent, handle, call, steps)
+            finally:
+                forget_if_unused(handle)
     finally:
         files.remove_if_present(call.upload.path)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Dict, Tuple
 
 from agent.errors import Conflict
-from agent.host import locks
-from agent.operations.agent import Agent
+from agent.operations.agent import Agent, changing
 from agent.operations.outcome import start
 from agent.store import releases
 
@@ -23,14 +21,9 @@ def restart(agent: Agent, project: str, by: str) -> Tuple[int, Dict[str, Any]]:
 def start_again(agent: Agent, project: str, version: str, event: str, by: str) -> Tuple[int, Dict[str, Any]]:
     """Run a release that is in the store already; the current one is what a failure goes back to."""
     handle = agent.known(project)
-    lock = locks.acquire(handle.layout.launch_lock)
-    if lock is None:
-        raise Conflict(f"Another call is changing {project} at this moment.", "Send this one again.", project=project)
-    try:
+    with changing(handle):
         replaced = releases.current(handle.layout)
         record = start(agent, project, version, replaced, by, event)
-    finally:
-        os.close(lock)
     return 200, {
         "status": "Successful", "project": project, "version": version, "replaced": replaced, "pid": record.pid,
         "state": record.state,

@@ -12,9 +12,6 @@ from agent.shim.journal import Journal
 from agent.shim.record import Record
 from agent.store.layout import ProjectLayout
 
-#: How long an adopted child's exit status may take to reach us: somebody else has to reap it first.
-_STATUS_SECONDS = 0.5
-
 
 def take_over(journal: Journal) -> None:
     """Go on where the last shim stopped: adopt the very process that it left, or put a lost run on record."""
@@ -37,8 +34,8 @@ def is_alive(record: Record) -> bool:
     return record.pid is not None and procfs.is_alive(record.pid, record.start_time or 0)
 
 
-def end_of_adopted(journal: Journal, layout: ProjectLayout, pidfd: int) -> Optional[ExitCause]:
-    """How an adopted child ended; None while it lives, or while its status may still come."""
+def end_of_adopted(journal: Journal, layout: ProjectLayout, pidfd: int, patience_seconds: float) -> Optional[ExitCause]:
+    """How an adopted child ended; None while it lives, or while its status may still come from who reaps it."""
     record = journal.record
     if is_alive(record):
         return None
@@ -50,7 +47,7 @@ def end_of_adopted(journal: Journal, layout: ProjectLayout, pidfd: int) -> Optio
     now = time.monotonic()
     if record.gone_clock is None:
         journal.publish(gone_clock=now)  # the next turn has to know
-    elif now - record.gone_clock > _STATUS_SECONDS:
+    elif now - record.gone_clock > patience_seconds:
         return UnknownExit("its shim had died, and this kernel tells the exit status to a parent only")
     return None
 

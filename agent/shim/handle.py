@@ -27,8 +27,10 @@ class Control:
 
     def __init__(self, control: socket.socket) -> None:
         self._socket = control
-        self._turn = threading.Lock()
+        self._turn = threading.Condition()
         self._asked = 0
+        #: How many shims this agent has had.
+        self.shims = 1
         control.settimeout(_ANSWER_SECONDS)
 
     def ready(self) -> None:
@@ -40,26 +42,29 @@ class Control:
         with contextlib.suppress(OSError):
             self._socket.send(b"alive", socket.MSG_DONTWAIT)
 
-    def fork(self, project: str, number: int, lock: int) -> None:
+    def fork(self, project: str, number: int, lock: int) -> bool:
         """Have a shim forked that holds the project's lock, output going on in segment `number`.
 
-        Busy while the agent's shim is being replaced.
+        False when the agent's shim died, before or after it did that: the lock tells. Busy when it can't.
         """
         with self._turn:
             self._asked += 1
             try:
                 socket.send_fds(self._socket, [f"fork {self._asked} {project} {number}".encode()], [lock])
                 answer = self._answer(self._asked)
+            except (BrokenPipeError, ConnectionResetError):
+                return False
             except OSError as error:
                 answer = str(error)
-        if answer != "ok":
+        if answer not in ("ok", ""):
             raise Busy(f"The agent's own shim can't start another one now: {answer}.", "Send the call again.")
+        return answer == "ok"
 
     def _answer(self, asked: int) -> str:
         while True:
             number, _, answer = self._socket.recv(_MESSAGE_BYTES).decode().partition(" ")
-            if not number:
-                return "it is gone"
+            if not number:  # it is gone
+                return ""
             if int(number) == asked:  # else it is the late answer to a question that timed out
                 return answer
 
@@ -75,6 +80,14 @@ class Control:
         with self._turn:
             self._socket.close()
             self._socket = control
+            self.shims += 1
+            self._turn.notify_all()
+
+    def wait_for_shim(self, number: int) -> None:
+        """Return once the agent's shim is its `number`-th, or a later one. Busy when that takes too long."""
+        with self._turn:
+            if not self._turn.wait_for(lambda: self.shims >= number, _ANSWER_SECONDS):
+                raise Busy("The agent's own shim died and is not there again yet.", "Send the call again.")
 
 
 class Handle:
@@ -114,15 +127,19 @@ class Handle:
         if self.layout.project == AGENT_PROJECT:
             self._poke()
             return
-        lock = locks.acquire(self.layout.shim_lock)
-        if lock is None:
-            self._poke()
-            return
-        try:
-            if needs_shim(self.want(), self.record()):
-                self._control.fork(self.layout.project, prepare(self.layout), lock)
-        finally:
-            os.close(lock)
+        while True:
+            shims = self._control.shims
+            lock = locks.acquire(self.layout.shim_lock)
+            if lock is None:
+                self._poke()
+                return
+            try:
+                is_seen_to = not needs_shim(self.want(), self.record())
+                if is_seen_to or self._control.fork(self.layout.project, prepare(self.layout), lock):
+                    return
+            finally:
+                os.close(lock)
+            self._control.wait_for_shim(shims + 1)
 
     def _poke(self) -> None:
         record = self.record()

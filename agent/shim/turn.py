@@ -29,6 +29,9 @@ _LOOK_SELDOM_SECONDS = 5.0
 class Turn(Launching):
     """One turn of a project's shim."""
 
+    #: How long an adopted child's exit status may take to reach us: the agent's shim, a subreaper, has to reap it first.
+    STATUS_SECONDS = 0.5
+
     def take(self) -> Answer:
         """Look, step, publish."""
         self.release = self._read_release(self.record.version)
@@ -91,7 +94,7 @@ class Turn(Launching):
         if self.record.pid is None:
             return
         if ended is None and self.record.adopted:
-            ended = end_of_adopted(self.journal, self.layout, self.seen.pidfd)
+            ended = end_of_adopted(self.journal, self.layout, self.seen.pidfd, self.STATUS_SECONDS)
         elif ended is None and self.seen.childless:
             ended = last or UnknownExit("its parent did not tell")
         if ended is None:

@@ -1,8 +1,9 @@
 """Unpacking in processes of their own, confined before they look at a byte that a stranger sent.
 
 The agent has many threads, and a fork of a process with threads may only do what a signal handler may. So one
-process is forked while the agent has no thread yet, and forks a worker for each artifact. It ends with the agent: its end of the
-socketpair ends. A worker can write below its directory and read its archive, nothing else, whoever the agent runs as.
+process is forked while the agent has no thread yet, and forks a worker for each artifact. It ends with the agent, whose end of
+the socketpair ends; one that was killed is replaced by another that is executed, which takes a tenth of a second. A worker
+can write below its directory and read its archive, nothing else, whoever the agent runs as.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
-from typing import Any, Callable, Dict, List, NoReturn, Tuple
+import threading
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
 from agent.errors import AgentError, ArtifactFault, Busy, from_problem
 from agent.host import prctl, signals
@@ -40,6 +43,8 @@ class Unpacker:
         self._socket = conversation
         self._pid = pid
         self._seconds = limits.seconds + 2 * _SLACK_SECONDS
+        self._sending = threading.Lock()
+        self._process: Optional[subprocess.Popen[bytes]] = None
 
     @classmethod
     def start(cls, limits: Limits = DEFAULT, extract: Extract = artifacts.extract) -> Unpacker:
@@ -48,6 +53,7 @@ class Unpacker:
         pid = os.fork()
         if pid == 0:
             try:
+                prctl.end_with_parent()
                 _keep_only(theirs.fileno())
                 _Server(theirs, limits, extract).serve()
             finally:
@@ -58,25 +64,47 @@ class Unpacker:
     def close(self) -> None:
         """End the process that forks workers, and with it the workers; it is gone when this returns."""
         self._socket.close()
-        os.waitpid(self._pid, 0)
+        if self._process is not None:
+            self._process.wait()
+        else:
+            os.waitpid(self._pid, 0)
 
     def extract(self, path: str, directory: str) -> artifacts.Kind:
         """As `artifacts.extract`, which a worker does; AgentError when the worker itself came to an end."""
         ours, theirs = socket.socketpair()
         with ours:
+            with theirs:
+                self._send(json.dumps([path, directory]).encode(), theirs.fileno())
             try:
-                with theirs:
-                    socket.send_fds(self._socket, [json.dumps([path, directory]).encode()], [theirs.fileno()])
                 ours.settimeout(self._seconds)
                 *answers, status = b"".join(iter(lambda: ours.recv(_MESSAGE_BYTES), b"")).splitlines() or [b""]
             except socket.timeout:
                 raise AgentError("The process that unpacks does not end.", "Is the disk stuck? Its state is D then.") from None
-            except OSError:
-                status, answers = b"", []
         if not status:
-            os.kill(os.getpid(), signal.SIGTERM)  # drain, and let the shim start an agent that has everything
-            raise Busy("The agent lost the process that unpacks, and starts anew.", "Send the call again.")
+            raise Busy("The process that unpacks was killed in the middle of it.", "Send the call again.")
         return _kind(json.loads(answers[0])) if answers else _unanswered(int(status))
+
+    def _send(self, message: bytes, reply: int) -> None:
+        with self._sending:
+            try:
+                socket.send_fds(self._socket, [message], [reply])
+            except (BrokenPipeError, ConnectionResetError):
+                self._replace()
+                socket.send_fds(self._socket, [message], [reply])
+
+    def _replace(self) -> None:
+        """Execute another one."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-I", "-S", sys.argv[0], "unpacker", str(theirs.fileno())]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={}, cwd="/", pass_fds=[theirs.fileno()])
+        self.close()
+        self._socket, self._process = ours, process
+
+
+def main(arguments: List[str]) -> NoReturn:
+    """`unpacker FD`, executed by an agent that lost the one it had forked."""
+    _Server(socket.socket(fileno=int(arguments[0])), DEFAULT, artifacts.extract).serve()
 
 
 def _kind(answer: Dict[str, Any]) -> artifacts.Kind:
@@ -92,6 +120,8 @@ def _unanswered(status: int) -> NoReturn:
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if number in (signal.SIGALRM, signal.SIGXCPU):
         raise ArtifactFault("The archive takes too long to unpack.", "Ship less in the artifact, or fewer files.")
+    if number == signal.SIGKILL:
+        raise Busy("The process that unpacked the artifact was killed, or the host is out of memory.", "Send the call again.")
     how = f"was ended by {signal.Signals(number).name}" if number else f"exited with code {os.WEXITSTATUS(status)}"
     raise AgentError(
         f"The process that unpacked the artifact {how}.",
@@ -110,7 +140,6 @@ class _Server:
 
     def serve(self) -> NoReturn:
         """Until the agent ends. A signal to all of the agent's processes is for the agent: it drains, and may unpack yet."""
-        prctl.end_with_parent()
         prctl.set_title(b"ant-host-agent unpacker")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)

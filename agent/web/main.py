@@ -16,6 +16,7 @@ from agent.host import files, sockets
 from agent.model import AGENT_PROJECT
 from agent.operations import bootstrap, reconcile, selftest
 from agent.operations.agent import Agent
+from agent.shim import machine
 from agent.shim.handle import Control
 from agent.store.keys import KeyRing
 from agent.store.layout import StoreLayout
@@ -46,7 +47,7 @@ def main(arguments: List[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "PROVE" in os.environ:
         selftest.prove(agent)
-    for work in (reconcile.keep_reconciling, lambda *_: _watch_shim(agent, listener, stop, stopped)):
+    for work in (reconcile.keep_reconciling, lambda *_: _watch_shim(agent, listener, stop)):
         threading.Thread(target=work, args=(agent, stopped), daemon=True).start()
     control.ready()
     server.run(control.alive)
@@ -54,16 +55,16 @@ def main(arguments: List[str]) -> int:
     return EXIT_OK
 
 
-def _watch_shim(agent: Agent, listener: socket.socket, stop: Callable[[], None], stopped: threading.Event) -> None:
+def _watch_shim(agent: Agent, listener: socket.socket, stop: Callable[[], None]) -> None:
     """The agent looks after its shim as its shim looks after it.
 
     Only the one on record does: a successor whose shim died in the middle of its proof gives way.
     """
     while True:
         agent.control.wait_for_end()
-        if stopped.is_set():
-            return
         record = agent.handle(AGENT_PROJECT).record()
+        if record is not None and record.state == machine.STOPPING:
+            return  # it was told to end, and we by it
         if record is not None and record.pid != os.getpid():
             stop()
             return
@@ -74,4 +75,4 @@ def _watch_shim(agent: Agent, listener: socket.socket, stop: Callable[[], None],
         if started:
             agent.control.replace(ours)
         else:
-            stopped.wait(0.1)
+            time.sleep(0.1)

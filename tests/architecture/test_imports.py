@@ -38,7 +38,8 @@ MAY_IMPORT = {
         "agent.operations", "agent.store", "agent.shim.record", "agent.config", "agent.model", "agent.errors", "agent.host",
     ),
     "agent.web.main": (
-        "agent.web", "agent.operations", "agent.shim.handle", "agent.config", "agent.model", "agent.errors", "agent.store.layout",
+        "agent.web", "agent.operations", "agent.shim.handle", "agent.shim.machine",
+        "agent.config", "agent.model", "agent.errors", "agent.store.layout",
         "agent.store.keys", "agent.store.unpacker", "agent.host",
     ),
     "agent.web": ("agent.operations", "agent.config", "agent.model", "agent.errors", "agent.store", "agent.host"),
@@ -65,7 +66,10 @@ MAY_IMPORT = {
     "agent.__main__": ("agent.config", "agent.errors"),
 }  # fmt: skip
 #: What a subcommand hands over to; imported inside a function, so that the other subcommands start without it.
-SUBCOMMANDS = ("agent.web.main", "agent.shim.main", "agent.operations.bootstrap", "agent.cli.main", "agent.cli.upgrade")
+SUBCOMMANDS = (
+    "agent.web.main", "agent.store.unpacker", "agent.shim.main", "agent.operations.bootstrap", "agent.cli.main",
+    "agent.cli.upgrade",
+)  # fmt: skip
 BY_SUBCOMMAND = ("agent.__main__", "agent.cli", "agent.client")
 
 #: Vendored package → the only places that may import it.

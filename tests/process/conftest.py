@@ -89,7 +89,7 @@ class Host:
 
     def down(self, project: str) -> Record:
         want = self.handle(project).change_want(lambda last: replace(last, up=False) if last else Want(False, 0))
-        record = self.handle(project).wait(lambda r: r.generation == want.generation and r.settled, 20)
+        record = self.handle(project).wait(lambda r: r.generation == want.generation and r.settled, 60)
         assert record is not None, self.handle(project).record()
         return record
 

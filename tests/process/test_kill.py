@@ -115,6 +115,6 @@ def test_a_tree_that_forks_all_the_time_ends(groups: str, shims: Any) -> None:
 def test_what_a_crashed_leader_left_behind_is_cleared_before_the_next_run(shims: Any) -> None:
     script = "import os, time\nif os.fork() == 0: time.sleep(1000)\ntime.sleep(1.2)\nos._exit(9)"
     shims.run("crash", script)
-    record = shims.handle("crash").wait(lambda r: r.restarts >= 1 and r.pid, 20)
+    record = shims.handle("crash").wait(lambda r: r.restarts >= 1 and r.pid, 60)
     assert record is not None and record.exits[-1]["exit_cause"]["code"] == 9
     assert len(shims.leftovers()) <= 2

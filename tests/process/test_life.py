@@ -32,7 +32,7 @@ def test_a_failed_replacement_runs_the_old_release_again(shims: Any) -> None:
     before = shims.run("web", SLEEP)
     shims.add_release("web", "raise SystemExit(3)", version="2")
     shims.up("web", version="2", fallback="1")
-    record = shims.handle("web").wait(lambda r: r.outcome.generation == 2 and r.state == "ready", 20)
+    record = shims.handle("web").wait(lambda r: r.outcome.generation == 2 and r.state == "ready", 60)
     assert record is not None and record.version == "1" and record.pid != before.pid
     assert not record.outcome.ready and record.outcome.version == "2"
 
@@ -40,10 +40,10 @@ def test_a_failed_replacement_runs_the_old_release_again(shims: Any) -> None:
 def test_a_crash_is_followed_by_a_backoff_and_another_run(shims: Any) -> None:
     policy = RestartPolicy("always", 0.05, 0.4, 10)
     shims.run("loop", "import time; time.sleep(1.2); raise SystemExit(5)", restart=policy)
-    record = shims.handle("loop").wait(lambda r: r.restarts >= 1, 20)
+    record = shims.handle("loop").wait(lambda r: r.restarts >= 1, 60)
     assert record is not None
     assert record.exits[-1]["exit_cause"] == {"kind": "exited", "code": 5, "text": "exited with code 5"}
-    record = shims.handle("loop").wait(lambda r: r.state == "backoff" and r.failures >= 2, 20)
+    record = shims.handle("loop").wait(lambda r: r.state == "backoff" and r.failures >= 2, 60)
     assert record is not None and "next start at" in record.explanation
 
 
@@ -62,7 +62,7 @@ def test_a_program_that_cannot_be_executed_says_why(shims: Any) -> None:
 def test_a_run_once_program_is_done_when_it_is_done(shims: Any) -> None:
     shims.add_release("once", "print('done', flush=True)", restart=RestartPolicy("on-failure"))
     shims.up("once")
-    record = shims.handle("once").wait(lambda record: record.settled, 10)
+    record = shims.handle("once").wait(lambda record: record.settled, 60)
     assert record is not None and record.state == "exited" and record.outcome.ready
     assert shims.output("once") == b"done\n"
 

@@ -126,7 +126,7 @@ def test_a_run_that_ends_while_it_is_asked(shims: Any) -> None:
 def test_a_death_while_it_is_asked_changes_nothing(shims: Any, victim: str) -> None:
     gate = shims.store.root + "/gate"
     launch(shims, SLEEP, Readiness("command", f"test -e {gate}", 60))
-    record = shims.handle("web").wait(lambda r: r.state == "running" and r.errand is not None, 20)
+    record = shims.handle("web").wait(lambda r: r.state == "running" and r.errand is not None, 60)
     os.kill(record.shim["pid"] if victim == "shim" else record.errand.pid, signal.SIGKILL)
     Path(gate).write_text("")
     after = outcome(shims)

@@ -43,7 +43,7 @@ def test_the_same_child_runs_on_under_a_new_shim(shims: Any) -> None:
     before = shims.run("numbers", "import time; time.sleep(1000)")
     _kill_shim(shims, "numbers")
     shims.handle("numbers").see_to_it()
-    after = shims.handle("numbers").wait(lambda r: r.shim != before.shim and r.adopted, 10)
+    after = shims.handle("numbers").wait(lambda r: r.shim != before.shim and r.adopted, 60)
     assert after is not None and (after.pid, after.start_time) == (before.pid, before.start_time)
 
 
@@ -55,7 +55,7 @@ def test_no_line_is_lost_or_repeated_over_twenty_deaths(shims: Any) -> None:
         size = len(shims.output("numbers"))
         _kill_shim(shims, "numbers")
         handle.see_to_it()
-        assert handle.wait(lambda r, shim=shim: r.shim != shim, 10)
+        assert handle.wait(lambda r, shim=shim: r.shim != shim, 60)
         eventually(lambda size=size: len(shims.output("numbers")) > size, message="output goes on")
     shims.down("numbers")
     lines = shims.output("numbers").splitlines()
@@ -75,9 +75,9 @@ def test_the_exit_code_is_known_after_an_adoption(shims: Any) -> None:
     shims.run("code", "import sys, time, os\nwhile not os.path.exists('go'): time.sleep(0.01)\nsys.exit(42)")
     _kill_shim(shims, "code")
     shims.handle("code").see_to_it()
-    assert shims.handle("code").wait(lambda r: r.adopted, 10)
+    assert shims.handle("code").wait(lambda r: r.adopted, 60)
     open(shims.store.project("code").release("1") + "/go", "w").close()
-    record = shims.handle("code").wait(lambda r: r.exits, 10)
+    record = shims.handle("code").wait(lambda r: r.exits, 60)
     assert record is not None and record.exits[-1]["exit_cause"]["code"] == 42
 
 

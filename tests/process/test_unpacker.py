@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import socket
+import sys
 import tarfile
 import threading
 from dataclasses import replace
@@ -15,12 +16,12 @@ from typing import Callable, Dict, Iterator, List
 
 import pytest
 
-from agent.errors import AgentError, ArtifactFault, Busy, StorageFull
+from agent.errors import AgentError, ArtifactFault, StorageFull
 from agent.host import confinement, procfs
 from agent.store.artifacts import Kind, extract
 from agent.store.limits import DEFAULT, MIB, Limits
 from agent.store.unpacker import MEMORY_BYTES, Extract, Unpacker
-from tests.support.wait import eventually
+from tests.support import processes
 
 Start = Callable[..., Unpacker]
 
@@ -189,17 +190,21 @@ def test_what_never_ends_is_ended(
         start(function, replace(DEFAULT, seconds=0.0)).extract(str(archive), str(target))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_worker_that_is_killed_is_an_answer(number: int, start: Start, archive: Path, target: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "said", "status"), [(signal.SIGKILL, "was killed", 503), (signal.SIGSEGV, "was ended by SIGSEGV", 500)]
+)
+def test_a_worker_that_is_killed_is_an_answer(
+    number: int, said: str, status: int, start: Start, archive: Path, target: Path
+) -> None:  # fmt: skip
     def end(path: str, directory: str) -> Kind:
         os.kill(os.getpid(), number)
         return Kind.TAR
 
     unpacker = start(end)
     for _ in range(2):
-        with pytest.raises(AgentError, match=f"was ended by {signal.Signals(number).name}") as caught:
+        with pytest.raises(AgentError, match=said) as caught:
             unpacker.extract(str(archive), str(target))
-        assert caught.value.status == 500
+        assert caught.value.status == status
 
 
 def test_a_worker_with_a_bug_is_an_answer(start: Start, archive: Path, target: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -246,15 +251,15 @@ def start_keeping(start: Start, function: Extract, kept: List[int]) -> Unpacker:
         return start(function)
 
 
-def test_an_agent_without_its_unpacker_starts_anew(start: Start, archive: Path, target: Path) -> None:
+def test_one_that_was_killed_is_replaced(
+    start: Start, archive: Path, target: Path, pyz: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [pyz])
     unpacker = start()
-    told: List[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    try:
-        (server,) = [process.pid for process in procfs.descendants([os.getpid()], procfs.processes())]
-        os.kill(server, signal.SIGKILL)
-        with pytest.raises(Busy, match="lost the process that unpacks"):
-            unpacker.extract(str(archive), str(target))
-        eventually(lambda: told == [signal.SIGTERM], message="the signal to this process")
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    for number in range(2):
+        (server,) = processes.tree(os.getpid())
+        processes.kill_hard(server)
+        directory = target / str(number)
+        directory.mkdir()
+        assert unpacker.extract(str(archive), str(directory)) is Kind.TAR
+        assert (directory / "data").stat().st_size == 3 * MIB

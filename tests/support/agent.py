@@ -227,6 +227,12 @@ class AgentHost:
         with open(self.output_path, encoding="utf-8", errors="replace") as stream:
             return stream.read()
 
+    def agent_output(self) -> str:
+        """What the agents and their shims printed, which is the output of their project."""
+        logs = self.path("projects", AGENT, "logs")
+        names = sorted(name for name in os.listdir(logs) if name.startswith("output-"))
+        return b"".join(self.read("projects", AGENT, "logs", name) for name in names).decode(errors="replace")
+
     def path(self, *parts: str) -> str:
         return os.path.join(self.store, *parts)
 
