@@ -16,11 +16,9 @@ from tests.support.http import Response
 
 pytestmark = [pytest.mark.e2e, pytest.mark.newest]
 
-#: The examples tell a story; this is the order in which it goes.
-STORY = (
-    "ping", "post_ping", "api", "health", "set_secret", "secrets", "launch", "launch_project", "list", "describe",
-    "describe_projects", "logs", "get_project_logs", "restart", "rollback", "history", "delete_secret", "kill", "kill_project",
-)  # fmt: skip
+#: The examples tell a story, which begins and ends like this; in between the calls come as they are described.
+BEGIN = ("set_secret", "secrets", "launch", "launch_project")
+END = ("delete_secret", "kill", "kill_project")
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +53,12 @@ def example_calls(
 
 def test_the_example_of_each_call(host: AgentHost, description: Description, httpserver: HTTPServer) -> None:
     operations = {each["operationId"]: (method, path, each) for method, path, each in description.operations()}
-    assert set(operations) == set(STORY)
+    assert {*BEGIN, *END} <= set(operations)
+    story = [*BEGIN, *(name for name in operations if name not in BEGIN + END), *END]
     artifact = operations["launch"][2]["requestBody"]["content"]["application/octet-stream"]["example"]
     httpserver.expect_request("/web-1.4.0").respond_with_data(artifact.encode())
     answers: Dict[str, Response] = {}
-    for name in STORY:
+    for name in story:
         method, path, operation = operations[name]
         for target, body, headers in example_calls(path, operation, httpserver.url_for("/web-1.4.0")):
             key = None if operation.get("security") == [] else ""
