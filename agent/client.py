@@ -8,7 +8,7 @@ import io
 import json
 import os
 import time
-from typing import Any, BinaryIO, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, BinaryIO, Dict, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import urlencode
 
 from agent.config import DEFAULT_LISTEN, ENVIRONMENT_PREFIX, ServeConfig, default_store
@@ -64,12 +64,29 @@ class Client:
         target, body = "/project?" + urlencode(fields), Body(artifact, artifact.seek(0, os.SEEK_END), "application/octet-stream")
         if manifest is not None:
             target, body = "/project", form_body({**fields, "manifest": json.dumps(manifest)}, artifact)
+        return self._launch(target, body, on_progress, retries)
+
+    def launch_partial(
+        self, project: str, partial: BinaryIO, sha256: str, left_out: Sequence[Sequence[Any]], version: Optional[str] = None,
+        on_progress: Optional[Progress] = None, manifest: Optional[Json] = None, force: bool = False,
+    ) -> Json:  # fmt: skip
+        """Upload an artifact without the stretches `[offset, size, sha256]` that the host has; `sha256` is the whole one's."""
+        fields = {"project": parse_project(project), "sha256": sha256, "left_out": json.dumps(left_out, separators=(",", ":"))}
+        fields.update(_given(version=version, force="true" if force else None))
+        fields.update(_given(manifest=json.dumps(manifest) if manifest is not None else None))
+        return self._launch("/project", form_body(fields, partial), on_progress, retries=2)
+
+    def _launch(self, target: str, body: Body, on_progress: Optional[Progress], retries: int) -> Json:
         for attempt in range(retries):
             try:
                 return self._json("POST", target, body, WORK_SECONDS, on_progress)
             except ConnectionLost:
                 time.sleep(_RETRY_SECONDS * 2**attempt)
         return self._json("POST", target, body, WORK_SECONDS, on_progress)
+
+    def have(self, project: str, files: Sequence[Json]) -> Json:
+        """Which of the files `{"sha256", "size"}` the host lacks: `{"lacking": [SHA-256, …]}`."""
+        return self._json("POST", _path(project) + "/have", _json_body({"files": files}))
 
     def launch_url(
         self, project: str, artifact_url: str, sha256: str, version: Optional[str] = None, manifest: Optional[Json] = None,

@@ -71,7 +71,7 @@ def on_disk(path: str, takes_ignored: bool) -> Iterator[str]:
     if not os.path.isdir(path):
         yield path
         return
-    with tempfile.NamedTemporaryFile(prefix="ant-host-agent-", suffix=".tar.gz") as packed:
+    with tempfile.NamedTemporaryFile(prefix="ant-host-agent-", suffix=".tar") as packed:
         left_out = pack(path, cast(BinaryIO, packed), takes_ignored)
         packed.flush()
         if left_out:

@@ -7,7 +7,7 @@ import os
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator
 
-from agent.cli import artifact
+from agent.cli import artifact, partial
 from agent.cli.options import client
 from agent.cli.printing import ProgressLine, print_json, print_launch
 from agent.client import Client
@@ -15,7 +15,8 @@ from agent.errors import UsageError
 
 EPILOG = """\
 Without PROJECT, the manifest's "project" counts, else the name of the folder or file. A folder is packed
-to a tar.gz first, without .git, __pycache__ and what its .gitignore files name. Sending the same artifact
+to a tar first, without .git, __pycache__ and what its .gitignore files name. Of a folder and of a plain tar
+only those files are sent that the host does not have from an earlier release. Sending the same artifact
 again changes nothing, so this command may be repeated after any failure. A URL is fetched by the agent
 itself, and --sha256 says what must be there.
 
@@ -72,4 +73,6 @@ def ask(agent: Client, args: argparse.Namespace, progress: Any = None) -> Dict[s
     if args.is_url:
         return agent.launch_url(args.project, args.source, args.sha256, args.version, args.manifest_document, args.force)
     how = {"manifest": args.manifest_document, "force": args.force}
+    if partial.is_plain_tar(args.source):
+        return partial.launch(agent, args.project, args.source, args.version, args.sha256, progress, **how)
     return agent.launch(args.project, args.source, args.version, args.sha256, progress, **how)

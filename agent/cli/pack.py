@@ -1,4 +1,4 @@
-"""A folder as an artifact: a tar.gz whose bytes depend on the files only.
+"""A folder as an artifact: a tar whose bytes depend on the files only.
 
 Names are sorted; owners, times and all of the mode but the run bit are left out. So the same folder gives the
 same digest from any machine and checkout, and launching it again changes nothing. What `.gitignore` names stays out.
@@ -6,7 +6,6 @@ same digest from any machine and checkout, and launching it again changes nothin
 
 from __future__ import annotations
 
-import gzip
 import os
 import stat
 import tarfile
@@ -20,12 +19,9 @@ LEFT_OUT = (".git", "__pycache__")
 
 
 def pack(folder: str, file: BinaryIO, takes_ignored: bool = False) -> List[str]:
-    """Write the folder as a tar.gz; the names that `.gitignore` left out. ArtifactFault names what can't be packed."""
+    """Write the folder as a tar; the names that `.gitignore` left out. ArtifactFault names what can't be packed."""
     left_out: List[str] = []
-    with (
-        gzip.GzipFile("", "wb", 6, file, mtime=0) as packed,
-        tarfile.open(mode="w|", fileobj=packed, format=tarfile.PAX_FORMAT) as tar,
-    ):
+    with tarfile.open(mode="w|", fileobj=file, format=tarfile.PAX_FORMAT) as tar:
         for name in _names(folder, "", None if takes_ignored else (), left_out):
             _add(tar, folder, name)
     return left_out

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from agent import manifest as manifests
 from agent.errors import AgentError, ArtifactFault, Conflict
@@ -23,7 +23,7 @@ from agent.operations.outcome import conclude, start
 from agent.shim import machine
 from agent.shim.handle import Handle
 from agent.shim.record import Outcome, Record
-from agent.store import artifacts, entrypoint, releases, staging
+from agent.store import artifacts, entrypoint, leftout, releases, staging
 from agent.store.layout import ProjectLayout
 
 
@@ -38,7 +38,10 @@ class Upload:
 
 @dataclass(frozen=True)
 class LaunchCall:
-    """What a caller asked for. `started` is the monotonic time at which its first byte was looked at."""
+    """What a caller asked for. `started` is the monotonic time at which its first byte was looked at.
+
+    `left_out`: the stretches that the upload lacks of the artifact; None when it is whole.
+    """
 
     project: str
     version: Optional[str]
@@ -48,6 +51,7 @@ class LaunchCall:
     received_from: str
     started: float
     force: bool = False
+    left_out: Optional[Sequence[leftout.Stretch]] = None
 
 
 class Steps:
@@ -79,6 +83,9 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
     steps.finish("receive")
     handle = agent.handle(call.project)
     try:
+        if call.left_out is not None:
+            call = replace(call, upload=_assemble(agent, handle.layout, call, call.left_out))
+            steps.finish("assemble")
         _check_call(agent, call)
         with changing(handle, create=True):
             try:
@@ -87,6 +94,21 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
                 forget_if_unused(handle)
     finally:
         files.remove_if_present(call.upload.path)
+
+
+def _assemble(agent: Agent, layout: ProjectLayout, call: LaunchCall, left_out: Sequence[leftout.Stretch]) -> Upload:
+    """The whole artifact in place of what came of it."""
+    path = staging.new_path(agent.store, ".whole")
+    try:
+        upload = Upload(path, *leftout.assemble(layout, call.upload.path, left_out, path))
+    except BaseException as error:
+        files.remove_if_present(path)
+        if isinstance(error, AgentError):
+            error.members = {"project": call.project, "step": "assemble", **error.members}
+        raise
+    finally:
+        files.remove_if_present(call.upload.path)
+    return upload
 
 
 def _check_call(agent: Agent, call: LaunchCall) -> None:

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from agent.web.call import PROJECT, SECRET, VERSION, Schema
+from agent.web.call import DIGEST, PROJECT, SECRET, VERSION, Schema
 
 #: The artifact of the example: a single executable file.
 EXAMPLE_ARTIFACT = "#!/bin/sh\necho serving\nexec sleep 1000000\n"
@@ -18,6 +18,7 @@ EXAMPLE_ARTIFACT = "#!/bin/sh\necho serving\nexec sleep 1000000\n"
 TAR, TEXT, GZIP = "application/x-tar", "text/plain; charset=utf-8", "application/gzip"
 
 _DIGEST = hashlib.sha256(EXAMPLE_ARTIFACT.encode()).hexdigest()
+_FILE = {"sha256": _DIGEST, "size": len(EXAMPLE_ARTIFACT)}
 _STATES = ("starting", "running", "ready", "backoff", "stopping", "exited", "failed")
 _BYTES: Schema = {"type": "string", "format": "binary"}
 
@@ -126,6 +127,10 @@ CALLS: Dict[str, Described] = {
     "rollback": Described(
         "Run an older release that is still on the host: the one named, or the one before.",
         {_JSON: "Started"}, refusals=(409, 422), example={**_WEB, "version": "1.4.0"},
+    ),
+    "have": Described(
+        "Which of these files no release of this project on this host has; the others can be left out of the next launch.",
+        {_JSON: _object(project=PROJECT.schema, lacking=_list(DIGEST.schema))}, example={**_WEB, "files": [_FILE]},
     ),
     "secrets": Described("The names of a project's secrets, never a value.", {_JSON: "SecretNames"}, example=_WEB),
     "set secret": Described(

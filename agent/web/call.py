@@ -49,6 +49,25 @@ SECRET = Field(parse_secret_name, {"type": "string", "pattern": f"^{SECRET_PATTE
 DIGEST = Field(parse_digest, {"type": "string", "pattern": "^[0-9A-Fa-f]{64}$"})
 
 
+def _read_files(value: object) -> List[Tuple[int, str]]:
+    """`[{"sha256", "size"}, …]` as (size, SHA-256)."""
+    hint = 'Send [{"sha256": "…", "size": 1234}, …].'
+    if not isinstance(value, list):
+        raise MalformedRequest("files: it is no list.", hint)
+    for index, entry in enumerate(value):
+        size = entry.get("size") if isinstance(entry, dict) and set(entry) == {"sha256", "size"} else None
+        if type(size) is not int or size < 0:
+            raise MalformedRequest(f"files[{index}]: it is no digest with a size.", hint)
+    return [(entry["size"], parse_digest(entry["sha256"])) for entry in value]
+
+
+_FILE_SCHEMA = {
+    "type": "object", "properties": {"sha256": DIGEST.schema, "size": {"type": "integer", "minimum": 0}},
+    "required": ["sha256", "size"], "additionalProperties": False,
+}  # fmt: skip
+FILES = Field(_read_files, {"type": "array", "items": _FILE_SCHEMA})
+
+
 @dataclass
 class Call:
     """What a handler gets. `values` holds the parsed values of path, query and JSON body together."""
@@ -104,6 +123,17 @@ def parse_object(body: bytes) -> Dict[str, Any]:
     if not isinstance(document, dict):
         raise MalformedRequest("The body is valid JSON but no object.", 'Send an object such as {"project": "web"}.')
     return document
+
+
+def parse_list(text: str) -> List[Any]:
+    """Strict JSON: a list."""
+    try:
+        found = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedRequest(f"left_out: it is not valid JSON: {error}.", "Send a list.") from None
+    if not isinstance(found, list):
+        raise MalformedRequest("left_out: it is valid JSON but no list.", "Send a list.")
+    return found
 
 
 def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:

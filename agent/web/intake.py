@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Optional
 from agent.errors import MalformedRequest
 from agent.host.files import remove_if_present
 from agent.operations.launch import LaunchCall, Upload
-from agent.store import download, staging
+from agent.store import download, leftout, staging
 from agent.web.call import (
     DIGEST,
     PROJECT,
@@ -18,6 +18,7 @@ from agent.web.call import (
     Fields,
     flag,
     json_object,
+    parse_list,
     read_json,
     read_query,
     require,
@@ -46,7 +47,7 @@ def receive(call: Call, permit: Callable[[str], None]) -> LaunchCall:
     url = values.pop("artifact_url", None)
     upload = body.finish() if url is None else _fetch(call.services.uploads, url)
     call.values["digest"] = upload.digest
-    _check(values.get("sha256"), upload)
+    _check(values.get("sha256") if "left_out" not in values else None, upload)
     whole = {"version": None, "sha256": None, "manifest": None, **values}
     return LaunchCall(upload=upload, received_from=call.caller, started=started, **whole)
 
@@ -74,9 +75,14 @@ def read_fields(fields: Dict[str, bytes]) -> Dict[str, Any]:
     """The text fields of a multipart launch."""
     values: Dict[str, Any] = {}
     for name, value in fields.items():
+        if name == "left_out":
+            values[name] = leftout.parse(parse_list(_decode(name, value)))
+            continue
         field = RAW_FIELDS.get(name)
         values[name] = value if field is None else field.read(field.from_text(_decode(name, value)))
     require(values, ("project",), "as a form field")
+    if "left_out" in values:
+        require(values, ("sha256",), "as a form field, since parts of the artifact are left out")
     return values
 
 

@@ -11,10 +11,12 @@ from agent.model import parse_project
 from agent.operations.launch import Upload
 from agent.web.spool import Spool
 
-FIELDS = ("project", "version", "sha256", "manifest", "force")
+FIELDS = ("project", "version", "sha256", "manifest", "force", "left_out")
 FIELD_BYTES = 64 * 1024
+#: Some 10,000 stretches.
+LEFT_OUT_BYTES = 1 << 20
 #: What a multipart body may have beside the artifact: the fields, their heads, the boundaries.
-OVERHEAD_BYTES = 1 << 20
+OVERHEAD_BYTES = 2 << 20
 _FILE = "artifact"
 
 
@@ -95,7 +97,7 @@ class MultipartUpload:
             raise MalformedRequest(
                 f"{_FILE}: it is a text field, not a file.", f"With curl, write -F '{_FILE}=@FILE' with the @."
             )
-        if name not in (_FILE, "manifest") and filename is not None:
+        if name not in (_FILE, "manifest", "left_out") and filename is not None:
             raise MalformedRequest(f"{name}: it is a file, and a text field is expected.", "Send it without a file name.")
         self._seen.append(name)
         self._name = name
@@ -106,10 +108,9 @@ class MultipartUpload:
             self.spool.append(data)
             return
         self._value += data
-        if len(self._value) > FIELD_BYTES:
-            raise TooLarge(
-                f"{self._name}: it is larger than {FIELD_BYTES} bytes.", "Send a shorter one.", limit_bytes=FIELD_BYTES
-            )
+        limit = LEFT_OUT_BYTES if self._name == "left_out" else FIELD_BYTES
+        if len(self._value) > limit:
+            raise TooLarge(f"{self._name}: it is larger than {limit} bytes.", "Send a shorter one.", limit_bytes=limit)
 
     def _end(self) -> None:
         if self._name is not None and self._name != _FILE:

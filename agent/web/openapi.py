@@ -111,6 +111,7 @@ def _bodies(route: Route, call: Described) -> Iterator[Tuple[str, Any]]:
     yield _RAW, {"schema": _BINARY, "example": call.example["artifact"]}
     parts: Dict[str, Schema] = {name: value.schema for name, value in route.query.items()}
     parts.update(artifact=_BINARY, manifest={"type": "string", "description": "anthill.json, in place of the artifact's."})
+    parts["left_out"] = {"type": "string", "description": "JSON [[offset, size, sha256], …]: what the artifact comes without."}
     yield (
         _FORM,
         {

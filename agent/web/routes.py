@@ -15,7 +15,7 @@ from agent.errors import AgentError
 from agent.model import DEPLOY, READ
 from agent.store.logtar import LogTar
 from agent.web import openapi, problems
-from agent.web.call import PROJECT, SECRET, VERSION, Call, Fields, flag, read_json, read_query, require, seconds
+from agent.web.call import FILES, PROJECT, SECRET, VERSION, Call, Fields, flag, read_json, read_query, require, seconds
 from agent.web.dashboard import DASHBOARD, Page
 from agent.web.intake import RAW_FIELDS, URL_FIELDS, receive
 from agent.web.log_query import FIELDS as LOG_FIELDS
@@ -67,6 +67,10 @@ def rollback(call: Call) -> Answer:
     return call.services.operations.rollback(call.services.agent, project, version, call.caller)
 
 
+def have(call: Call) -> Answer:
+    return 200, call.services.operations.have(call.services.agent, call.values["project"], call.values["files"])
+
+
 def history(call: Call) -> Answer:
     return 200, call.services.operations.history(call.services.agent, call.values["project"])
 
@@ -108,6 +112,7 @@ ROUTES: Tuple[Route, ...] = (
     Route("describe", "POST", "/describe_projects", describe, JSON, fields=_PROJECT, role=READ, for_limited_keys=True),
     Route("restart", "POST", "/project/<project>/restart", restart, lane="launch", role=DEPLOY),
     Route("rollback", "POST", "/project/<project>/rollback", rollback, JSON, fields=_VERSION, lane="launch", role=DEPLOY),
+    Route("have", "POST", "/project/<project>/have", have, JSON, fields={"files": FILES}, required=("files",), role=DEPLOY),
     Route("secrets", "GET", "/project/<project>/secrets", secret_names, role=READ),
     Route("set secret", "PUT", "/project/<project>/secrets/<name>", put_secret, BYTES, role=DEPLOY),
     Route("delete secret", "DELETE", "/project/<project>/secrets/<name>", delete_secret, role=DEPLOY),

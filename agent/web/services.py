@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
-from agent.operations import health, history, kill, launch, logs, restart, rollback, secrets, status
+from agent.operations import have, health, history, kill, launch, logs, restart, rollback, secrets, status
 from agent.operations.agent import Agent
 from agent.operations.launch import LaunchCall
 from agent.store.logtar import LogTar
@@ -31,6 +31,7 @@ class Operations:
     history: Callable[[Agent, str], _Reply] = history.history
     health: Callable[[Agent], Tuple[int, _Reply]] = health.health
     tar: Callable[[Agent, str, str], LogTar] = logs.tar
+    have: Callable[[Agent, str, Sequence[Tuple[int, str]]], _Reply] = have.have
     put_secret: Callable[[Agent, str, str, bytes], Tuple[int, _Reply]] = secrets.put
     delete_secret: Callable[[Agent, str, str], _Reply] = secrets.delete
     secret_names: Callable[[Agent, str], _Reply] = secrets.names

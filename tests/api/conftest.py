@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import pytest
 
@@ -79,7 +79,7 @@ class Noted:
         return Operations(
             launch=self.launch, kill=self.kill, describe=self.describe, describe_all=self.describe_all,
             put_secret=self.put_secret, delete_secret=self.delete_secret, secret_names=self.secret_names,
-            restart=self.restart, rollback=self.rollback, history=self.history, health=self.health, tar=self.tar,
+            restart=self.restart, rollback=self.rollback, history=self.history, have=self.have, health=self.health, tar=self.tar,
         )  # fmt: skip
 
     def note(self, name: str, **values: Any) -> Dict[str, Any]:
@@ -99,6 +99,7 @@ class Noted:
         self.launches += 1
         self.may_go.wait(60)
         values = {"project": call.project, "version": call.version, "sha256": call.sha256, "manifest": call.manifest}
+        values.update({"left_out": call.left_out} if call.left_out is not None else {})
         return 201, self.note("launch", **values)
 
     def kill(self, agent: Agent, project: str, grace: Optional[float], purge: bool, by: str) -> Dict[str, Any]:
@@ -118,6 +119,9 @@ class Noted:
 
     def rollback(self, agent: Agent, project: str, version: Optional[str], by: str) -> Tuple[int, Dict[str, Any]]:
         return 200, self.note("rollback", project=project, version=version)
+
+    def have(self, agent: Agent, project: str, wanted: Sequence[Tuple[int, str]]) -> Dict[str, Any]:
+        return self.note("have", project=project, wanted=list(wanted))
 
     def history(self, agent: Agent, project: str) -> Dict[str, Any]:
         return self.note("history", project=project)

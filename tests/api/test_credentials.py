@@ -33,6 +33,7 @@ MAY: Dict[str, FrozenSet[str]] = {
     "POST /describe_projects": READERS,
     "POST /project/<project>/restart": DEPLOYERS,
     "POST /project/<project>/rollback": DEPLOYERS,
+    "POST /project/<project>/have": DEPLOYERS,
     "GET /project/<project>/secrets": READERS,
     "PUT /project/<project>/secrets/<name>": DEPLOYERS,
     "DELETE /project/<project>/secrets/<name>": DEPLOYERS,
@@ -48,6 +49,7 @@ BODIES = {
     "POST /kill_project": {"project": "web"},
     "POST /describe_projects": {"project": "web"},
     "POST /project/<project>/rollback": {},
+    "POST /project/<project>/have": {"files": []},
 }
 
 

@@ -41,6 +41,10 @@ SHAPES: List[Tuple[str, str, Optional[object], str, Dict[str, Any]]] = [
     ("POST", "/project/web/restart", None, "restart", {"project": "web"}),
     ("POST", "/project/web/rollback", None, "rollback", {"project": "web", "version": None}),
     ("POST", "/project/web/rollback", {"version": "1.0"}, "rollback", {"project": "web", "version": "1.0"}),
+    (
+        "POST", "/project/web/have", {"files": [{"sha256": "AB" * 32, "size": 7}]}, "have",
+        {"project": "web", "wanted": [(7, "ab" * 32)]},
+    ),
     ("GET", HISTORY, None, "history", {"project": "web"}),
     ("GET", "/healthz", None, "health", {}),
 ]  # fmt: skip

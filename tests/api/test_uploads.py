@@ -74,6 +74,14 @@ def test_a_multipart_body(web: Web) -> None:
     assert launched(web) == {**FIELDS, "sha256": DIGEST, "manifest": b'{"env": {}}'}
 
 
+def test_a_multipart_body_without_what_the_host_has(web: Web) -> None:
+    left_out = [[0, 5, "ab" * 32], [7, 0, "AB" * 32]]
+    body, headers = form({**FIELDS, "sha256": DIGEST, "left_out": json.dumps(left_out)}, artifact=b"rest")
+    assert web.request("POST", "/project", body, headers).status == 201
+    assert web.noted.artifacts == [b"rest"]  # of other bytes than the digest's: the operation makes it whole
+    assert launched(web)["left_out"] == [(0, 5, "ab" * 32), (7, 0, "ab" * 32)]
+
+
 def test_a_multipart_manifest_may_be_a_file_and_the_artifact_come_first(web: Web) -> None:
     body, kind = http.multipart({}, {"artifact": ("a", b"--\r\n\r\nxyz\r\n"), "manifest": ("m", b"{}")})
     boundary = kind.partition("boundary=")[2].encode()
@@ -95,6 +103,11 @@ def test_a_multipart_manifest_may_be_a_file_and_the_artifact_come_first(web: Web
         ({"project": "web", "colour": "red"}, {"artifact": b"x"}, "colour"),
         ({"project": "web"}, {"artifact": b"x", "second": b"y"}, "second"),
         ({"project": "web"}, {"artifact": b""}, "artifact"),
+        ({"project": "web", "left_out": "[]"}, {"artifact": b"x"}, "sha256"),
+        ({"project": "web", "sha256": DIGEST, "left_out": "{}"}, {"artifact": b"x"}, "left_out"),
+        ({"project": "web", "sha256": DIGEST, "left_out": "[["}, {"artifact": b"x"}, "left_out"),
+        ({"project": "web", "sha256": DIGEST, "left_out": '[[0, 1, "12"]]'}, {"artifact": b"x"}, "sha256"),
+        ({"project": "web", "sha256": DIGEST, "left_out": "[[-1, 1]]"}, {"artifact": b"x"}, "left_out[0]"),
         ({}, {"artifact": b"x", "project": b"web"}, "project"),
     ],
 )
