@@ -17,7 +17,7 @@ from agent.errors import AgentError, ArtifactFault, Conflict
 from agent.host import clock, files
 from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
-from agent.operations import canary, own
+from agent.operations import canary, own, status
 from agent.operations.agent import Agent, changing, forget_if_unused
 from agent.operations.outcome import conclude, start
 from agent.shim import machine
@@ -92,6 +92,9 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
                 return _launch(agent, handle, call, steps)
             finally:
                 forget_if_unused(handle)
+    except AgentError as error:
+        error.members = {"project": call.project, "running": status.running(handle), **error.members}
+        raise
     finally:
         files.remove_if_present(call.upload.path)
 
@@ -162,10 +165,12 @@ def _may_run(layout: ProjectLayout, record: Record) -> bool:
 def _make_release(agent: Agent, layout: ProjectLayout, call: LaunchCall, steps: Steps) -> Release:
     unpacked = staging.new_path(agent.store)
     os.mkdir(unpacked, 0o700)
+    step = "unpack"
     try:
         artifacts.unpack(call.upload.path, unpacked, call.project, agent.unpacker.extract)
         if call.project == AGENT_PROJECT:
             own.read_own_manifest(f"{unpacked}/{own.BUNDLE}")
+        step = "manifest"
         manifest = manifests.parse(call.manifest) if call.manifest else artifacts.read_manifest(unpacked, call.project)
         version = parse_version(call.version or manifest.version or call.upload.digest[:12])
         _refuse_taken(layout, version, call)
@@ -173,7 +178,7 @@ def _make_release(agent: Agent, layout: ProjectLayout, call: LaunchCall, steps: 
         os.chmod(unpacked, 0o755)
         releases.place(layout, version, unpacked)
     except AgentError as error:
-        error.members = {"project": call.project, "step": "unpack", **error.members}
+        error.members = {"project": call.project, "step": step, **error.members}
         raise
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
@@ -196,6 +201,7 @@ def _refuse_taken(layout: ProjectLayout, version: str, call: LaunchCall) -> None
         raise Conflict(
             f"version: {call.project} {version} is already here with other bytes (sha256 {taken.digest}).",
             "A version names one artifact for ever: give this one another version.", project=call.project, version=version,
+            step="commit",
         )  # fmt: skip
 
 

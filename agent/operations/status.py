@@ -30,6 +30,14 @@ def describe(agent: Agent, project: str) -> Dict[str, Any]:
     return status
 
 
+def running(handle: Handle) -> Optional[Dict[str, Any]]:
+    """What of the project is at work at this moment, as a failed launch tells it."""
+    record = handle.record()
+    if record is None or record.pid is None or record.state not in machine.ALIVE:
+        return None
+    return {"version": record.version, "pid": record.pid, "state": record.state}
+
+
 def describe_all(agent: Agent) -> Dict[str, Any]:
     """`{"projects": [status, …]}`, by name."""
     processes = Processes()

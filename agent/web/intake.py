@@ -6,9 +6,10 @@ import os
 import time
 from typing import Any, Callable, Dict, Optional
 
-from agent.errors import MalformedRequest
+from agent.errors import AgentError, MalformedRequest
 from agent.host.files import remove_if_present
 from agent.operations.launch import LaunchCall, Upload
+from agent.operations.status import running
 from agent.store import download, leftout, staging
 from agent.web.call import (
     DIGEST,
@@ -45,9 +46,14 @@ def receive(call: Call, permit: Callable[[str], None]) -> LaunchCall:
     call.values.update(values)
     permit(values["project"])
     url = values.pop("artifact_url", None)
-    upload = body.finish() if url is None else _fetch(call.services.uploads, url)
-    call.values["digest"] = upload.digest
-    _check(values.get("sha256") if "left_out" not in values else None, upload)
+    try:
+        upload = body.finish() if url is None else _fetch(call.services.uploads, url)
+        call.values["digest"] = upload.digest
+        _check(values.get("sha256") if "left_out" not in values else None, upload)
+    except AgentError as error:
+        handle = call.services.agent.handle(values["project"])
+        error.members = {"project": values["project"], "running": running(handle), **error.members}
+        raise
     whole = {"version": None, "sha256": None, "manifest": None, **values}
     return LaunchCall(upload=upload, received_from=call.caller, started=started, **whole)
 
