@@ -82,7 +82,7 @@ class ProjectTurn(Succession):
     def _whole_tree(self) -> Tree:
         record, resident = self.record, self.seen.resident
         scattered = record.adopted or (record.successor is not None and record.successor.adopted)
-        return Tree(resident, resident, marker(self.layout), record.cgroup, scattered, [self.errands.pid])
+        return Tree(resident, resident, marker(self.layout), record.cgroup, scattered, [self.errands.pid], self._known())
 
     def _branch(self, successor: Successor) -> Branch:
         return Branch(self._whole_tree(), successor, (self.record.pid or 0) if successor.is_newer else successor.pid)
@@ -94,7 +94,13 @@ class ProjectTurn(Succession):
         record, resident = self.record, self.seen.resident
         beside = [process.pid for process in self._branch(successor).members()]
         scattered = record.adopted or successor.adopted
-        return Tree(resident, resident, marker(self.layout), record.cgroup, scattered, [self.errands.pid, *beside])
+        spared = [self.errands.pid, *beside]
+        return Tree(resident, resident, marker(self.layout), record.cgroup, scattered, spared, super()._known())
+
+    def _known(self) -> List[int]:
+        successor = self.record.successor
+        is_adopted = successor is not None and successor.adopted and procfs.is_alive(successor.pid, successor.start_time)
+        return [*super()._known(), *([successor.pid] if successor is not None and is_adopted else [])]
 
     def _is_empty(self) -> bool:
         if self.record.successor is None or self._ends_all:

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from dataclasses import replace
-from typing import Optional, Union
+from typing import List, Optional, Union
 
 from agent.errors import AgentError
 from agent.host import cgroups, clock, files, procfs
@@ -17,6 +17,7 @@ from agent.model import ExitCause, Exited, FailedToStart, NotReady, Release, Res
 from agent.shim import ladder, machine
 from agent.shim.capsule import write_capsule
 from agent.shim.capture import open_writer
+from agent.shim.child import is_alive
 from agent.shim.environment import environment, marker
 from agent.shim.errand import PROBE, Errands
 from agent.shim.journal import Journal
@@ -220,4 +221,10 @@ class Run:
 
     def _tree(self) -> Tree:
         resident = self.seen.resident
-        return Tree(resident, resident, marker(self.layout), self.record.cgroup, self.record.adopted, [self.errands.pid])
+        found = (marker(self.layout), self.record.cgroup, self.record.adopted, [self.errands.pid])
+        return Tree(resident, resident, *found, known=self._known())
+
+    def _known(self) -> List[int]:
+        """The child on record, which after an adoption does not hang below this shim."""
+        record = self.record
+        return [record.pid] if record.adopted and record.pid is not None and is_alive(record) else []

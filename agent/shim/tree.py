@@ -124,14 +124,15 @@ class Tree:
 
     Everything below `root` is the project's, and `resident`, the shim itself, never is. After an adoption the tree is
     `scattered`: what was orphaned while no shim lived hangs elsewhere, and is found by control
-    group, or by the marker in its environment. What hangs below `spared` is no part of it.
+    group, or by the marker in its environment. A server may have written its title over that (nginx, redis, PostgreSQL), so
+    what is `known` counts with all that is below it, too. What hangs below `spared` is no part of it.
     """
 
     def __init__(
         self, root: Optional[int], resident: int, marker: bytes, cgroup: Optional[str], scattered: bool,
-        spared: Sequence[Optional[int]] = (),
+        spared: Sequence[Optional[int]] = (), known: Sequence[int] = (),
     ) -> None:  # fmt: skip
-        self._roots = () if root is None else (root,)
+        self._roots = (*known, *(() if root is None else (root,)))
         self._ours = (resident, os.getpid())
         self._marker = marker
         self._cgroup = cgroup

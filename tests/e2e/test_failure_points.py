@@ -37,9 +37,10 @@ STEP_IS_DONE = b'        self.done.append({"name": name'
 
 @pytest.fixture(scope="module")
 def mortal(pyz: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentHost]:
-    """An agent, on the newest Python, that dies where it is told to."""
-    change = ("agent/operations/launch.py", STEP_IS_DONE, DIE + STEP_IS_DONE)
-    path = bundles.release(pyz, str(tmp_path_factory.mktemp("mortal")), "mortal", change)
+    """An agent, on the newest Python, that dies where it is told to, and comes back without a longer and longer pause."""
+    dies = ("agent/operations/launch.py", STEP_IS_DONE, DIE + STEP_IS_DONE)
+    is_back_at_once = ("agent/operations/own.py", b'RestartPolicy("always", 0.05, 5.0,', b'RestartPolicy("always", 0.05, 0.05,')
+    path = bundles.release(pyz, str(tmp_path_factory.mktemp("mortal")), "mortal", dies, is_back_at_once)
     with AgentHost(path, list(find_interpreters(NEWEST).values())[-1]) as host:
         yield host
 
