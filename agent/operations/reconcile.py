@@ -6,14 +6,15 @@ outcome is known and not yet concluded is; what a dead process left in staging g
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 import threading
 
-from agent.errors import AgentError
+from agent.errors import AgentError, Conflict
 from agent.model import AGENT_PROJECT
 from agent.operations import canary
-from agent.operations.agent import Agent
+from agent.operations.agent import Agent, changing
 from agent.operations.outcome import conclude
 from agent.store import staging
 
@@ -36,11 +37,13 @@ def reconcile(agent: Agent) -> None:
 
 
 def _clear_canary(agent: Agent) -> None:
-    """One that nobody is proving himself with: its agent was killed. (A proof goes on record before its canary is there.)"""
-    record = agent.handle(AGENT_PROJECT).record()
-    successor = record.successor if record is not None else None
-    if successor is None or successor.is_retiring:
-        canary.clear(agent)
+    """One that no new agent is proving itself with: that one was killed. (A proof goes on record before its canary is there.)"""
+    handle = agent.handle(AGENT_PROJECT)
+    with contextlib.suppress(Conflict), changing(handle):  # whoever launches an agent clears up afterwards
+        record = handle.record()
+        successor = record.successor if record is not None else None
+        if successor is None or successor.is_retiring:
+            canary.clear(agent)
 
 
 def keep_reconciling(agent: Agent, stopped: threading.Event) -> None:

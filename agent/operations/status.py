@@ -118,7 +118,8 @@ def _uptime_seconds(record: Record) -> Optional[float]:
 
 def _correction(handle: Handle, want: Optional[Want], record: Record, is_alive: bool) -> Optional[Dict[str, Any]]:
     """What the record can't know, because no shim lives to write it: a reboot, a killed shim, a dead child."""
-    if is_alive or not needs_shim(want, record):
+    is_of_another_boot = record.state in machine.ALIVE and record.boot_id not in ("", procfs.boot_id())
+    if not is_of_another_boot and (is_alive or not needs_shim(want, record)):
         return None
     lives = record.boot_id == procfs.boot_id() and record.pid is not None and procfs.is_alive(record.pid, record.start_time or 0)
     if lives and record.state in machine.ALIVE:

@@ -14,17 +14,18 @@ import time
 from dataclasses import replace
 from typing import Any, Optional
 
-from agent.host import signals
-from agent.model import ExitCause, Release, cause_to_json
+from agent.host import procfs, signals
+from agent.model import ExitCause, NotReady, Release, cause_to_json
 from agent.shim import machine
 from agent.shim.capture import open_writer
 from agent.shim.environment import environment, marker
 from agent.shim.nursery import Nursery
-from agent.shim.record import Outcome, Successor
+from agent.shim.record import Outcome, Successor, Want
 from agent.shim.resident import Answer, Seen
 from agent.shim.revert import PROBATION_SECONDS, is_from_outside, reason_to_revert
 from agent.shim.succession import Succession
 from agent.shim.tree import Spawned, Tree, cause_of, spawn
+from agent.shim.verdict import is_superseded
 from agent.store.layout import ProjectLayout
 
 #: Within this a new agent has to be ready, which includes launching, reading and killing a canary.
@@ -65,18 +66,23 @@ class AgentTurn(Succession):
         for pid, status in self.seen.ended:
             self.nursery.part(pid)
             if successor is not None and pid == successor.pid:
-                if not successor.is_retiring and self.want is not None and self.want.generation == successor.generation:
+                if not successor.is_retiring and self._is_outdated and self._is_wanted(successor):
                     self._reject_successor(f"{cause_of(status)} before it had proved itself", cause_of(status), successor.run)
                 self.journal.publish(successor=None)
             elif pid != self.record.pid:
                 self.nursery.reaped(pid, status)
+        old = self.record.successor
+        if old is not None and old.is_retiring and not procfs.is_alive(old.pid, old.start_time):  # one that was adopted
+            self.nursery.part(old.pid)
+            self.journal.publish(successor=None)
         super()._look()
 
     def _due(self) -> float:
         now = time.monotonic()
-        due = [super()._due()] if self.record.state != machine.RUNNING else []
+        starting = max(self.record.started_clock + START_SECONDS, now + _LOOK_SECONDS)
+        due = [super()._due() if self.record.state != machine.RUNNING else starting]
         agent = self.nursery.agent(self.record.pid)
-        if self.record.successor is not None:
+        if self.record.successor is not None or self.record.hung:
             due.append(now + _LOOK_SECONDS)
         if agent is not None and agent.is_ready:
             due.append(max(agent.heard_clock + HUNG_SECONDS, now + _LOOK_SECONDS))
@@ -121,15 +127,30 @@ class AgentTurn(Succession):
 
     # ------------------------------------------------------------------ succession
 
-    def _tend(self) -> None:
-        is_ready = self.record.state == machine.READY
-        if is_ready and self.want is not None and self.want.up and self._is_superseded() and not self.seen.leaving:
+    @property
+    def _is_outdated(self) -> bool:
+        """Whether another release, or the same once more, is wanted in the place of the agent at work."""
+        return self.want is not None and self.want.up and is_superseded(self.want, self.record) and not self.seen.leaving
+
+    def _is_wanted(self, successor: Successor) -> bool:
+        return self.want is not None and self.want.generation == successor.generation
+
+    def _is_superseded(self) -> bool:
+        """An agent at work goes on until its successor has taken over; if it ends before that, it is started again."""
+        successor = self.record.successor
+        has_heir = successor is not None and not successor.is_retiring
+        return super()._is_superseded() and not (self._is_outdated and (has_heir or self.record.state == machine.READY))
+
+    def _step(self) -> None:
+        self._pursue_retiring()
+        if self._is_outdated and (self.record.state == machine.READY or self.record.successor is not None):
             self._succeed()
-            return
+        super()._step()
+
+    def _tend(self) -> None:
         self._end_if_hung()
         super()._tend()
-        self._pursue_retiring()
-        if self.record.state == machine.READY and self.record.successor is None and not self._is_superseded():
+        if self.record.state == machine.READY and self.record.successor is None and not self._is_outdated:
             self._execute_own_release()
 
     def _forget(self, successor: Successor) -> None:
@@ -148,8 +169,10 @@ class AgentTurn(Succession):
             self._turn_away(successor, "stopped answering before it had proved itself")
         elif agent.proved_from is None:
             agent.proved_from = now
-        elif now - agent.proved_from >= PROOF_SECONDS:
+        elif now - agent.proved_from >= PROOF_SECONDS and self.record.state == machine.READY:
             self._take_over(successor)
+        elif now - agent.proved_from >= PROOF_SECONDS + START_SECONDS:  # the one at work has ended and does not come back
+            self._show_out(successor)  # the wanted one is started in its place
 
     def _show_out(self, successor: Successor) -> None:
         signals.send(successor.pid, successor.start_time, signal.SIGKILL)
@@ -188,17 +211,26 @@ class AgentTurn(Succession):
 
     def _end_if_hung(self) -> None:
         agent = self.nursery.agent(self.record.pid)
-        if agent is None or not agent.is_ready or agent.silent_seconds <= HUNG_SECONDS or self.record.hung:
+        if agent is not None and agent.is_ready:
+            silent, limit = agent.silent_seconds, HUNG_SECONDS
+        else:
+            silent, limit = time.monotonic() - self.record.started_clock, START_SECONDS
+        if silent <= limit or self.record.hung or self.record.pid is None:
             return
-        self.journal.event("hung", silent_seconds=HUNG_SECONDS)
-        self.journal.publish(hung=True, explanation=f"no sign of life for {HUNG_SECONDS:g} s: SIGKILL")
+        self.journal.event("hung", silent_seconds=limit)
+        self.journal.publish(hung=True, explanation=f"no sign of life for {limit:g} s: SIGKILL")
         signals.send(self.record.pid or 0, self.record.start_time or 0, signal.SIGKILL)
 
     def _ended_by_itself(self, cause: ExitCause, ran: float) -> None:
-        reason = reason_to_revert(self.want, self.record, cause, time.monotonic())
+        reason, want = reason_to_revert(self.want, self.record, cause, time.monotonic()), self.want
+        if self.record.hung and self.record.probation_clock == 0.0:
+            cause = NotReady(f"it gave no sign of life for {START_SECONDS:g} s")
         self.journal.note(hung=False)
         if reason is None:
+            if self._is_outdated and not self._is_superseded():  # until its heir takes over, what runs is what is wanted
+                self.want = Want(True, self.record.generation, self.record.version)
             super()._ended_by_itself(cause, ran)
+            self.want = want
             return
         record = self.record
         outcome = Outcome(record.generation, str(record.version), False, record.run, reason, cause_to_json(cause))

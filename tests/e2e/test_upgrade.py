@@ -208,5 +208,6 @@ def test_the_shim_may_die_in_the_middle_of_a_proof(upgradable: AgentHost, pyz: s
 def test_a_hung_agent_is_replaced(upgradable: AgentHost) -> None:
     agent = upgradable.agent_pid
     os.kill(agent, signal.SIGSTOP)
-    eventually(upgradable.is_answering, 40, message="another agent answers")
-    assert upgradable.agent_pid != agent
+    eventually(lambda: upgradable.record(AGENT)["pid"] not in (None, agent), 40, "another agent")
+    assert upgradable.request("GET", "/ping").body == b"pong"
+    assert upgradable.record(AGENT)["exits"][-1]["exit_cause"]["signal"] == signal.SIGKILL

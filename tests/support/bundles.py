@@ -11,8 +11,11 @@ from typing import Tuple
 Change = Tuple[str, bytes, bytes]
 
 
-def release(pyz: str, folder: str, name: str, *changes: Change) -> str:
-    """A zipapp of version `9.9-<name>` with these changes; its path. AssertionError when there is nothing to change."""
+def release(pyz: str, folder: str, name: str, *changes: Change, appended: Tuple[str, bytes] = ("", b"")) -> str:
+    """A zipapp of version `9.9-<name>` with these changes, and something at the end of one member; its path.
+
+    AssertionError when there is nothing to change.
+    """
     path = os.path.join(folder, f"{name}.pyz")
     with open(path, "wb") as file:
         file.write(b"#!/usr/bin/env python3\n")
@@ -25,5 +28,5 @@ def release(pyz: str, folder: str, name: str, *changes: Change) -> str:
                 if changed == member:
                     assert before in data, f"{member} does not hold {before!r}"
                     data = data.replace(before, after)
-            target.writestr(member, data)
+            target.writestr(member, data + (appended[1] if member == appended[0] else b""))
     return path

@@ -31,7 +31,7 @@ from agent.shim.record import (
 from agent.store.layout import ProjectLayout
 
 RECORDS = Path(build.ROOT, "fixtures", "records")
-OF_EVERY_VERSION = sorted(RECORDS.glob("*/*.json"))
+OF_EVERY_VERSION = sorted([*RECORDS.glob("*/want-*.json"), *RECORDS.glob("*/record-*.json")])
 
 KILLED = ({"pid": 12, "command": "sleep 1", "signal": "SIGTERM"},)
 EXIT = {"at": "2026-01-31T12:04:31.250Z", "run": 1, "exit_cause": {"kind": "exited", "code": 7, "text": "exited with code 7"}}
@@ -182,7 +182,7 @@ def test_the_first_version_left_a_stop_under_way_and_a_failed_launch(tmp_path: P
 
 def test_the_first_version_left_every_kind_of_want() -> None:
     assert {path.stem for path in RECORDS.glob("v1/want-*.json")} == {
-        "want-up", "want-up-with-fallback", "want-down", "want-down-with-grace",
+        "want-up", "want-up-with-fallback", "want-down", "want-down-with-grace", "want-agent",
     }  # fmt: skip
 
 
