@@ -129,7 +129,7 @@ def upgraded(pyz: str, tmp_path: Path) -> Iterator[Upgraded]:
         yield Upgraded(host, fault, pyz)
 
 
-@pytest.mark.parametrize("mode", ["kill"])
+@pytest.mark.parametrize("mode", ["kill", "power"])
 @pytest.mark.parametrize("share", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_at_a_step(upgraded: Upgraded, mode: str, share: int) -> None:
     steps = upgraded.steps()

@@ -21,11 +21,10 @@ HASTE = (
     ("agent/operations/reconcile.py", b"INTERVAL_SECONDS = 2.0", b"INTERVAL_SECONDS = 0.3"),
 )
 _HOOK = b'''
-import ctypes
 import signal
 
 def _interrupt() -> None:
-    kill, fault, store, bystander = os.kill, %r, %r, %r
+    kill, fork, fault, store, bystander = os.kill, os.fork, %r, %r, %r
     def of_the_store(pid):
         try:
             files = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
@@ -34,7 +33,6 @@ def _interrupt() -> None:
         except OSError:
             return False
     def end_everything():
-        ctypes.CDLL(None).prctl(1, 0)  # PR_SET_PDEATHSIG: not to end before it is done
         for number in (signal.SIGSTOP,) * 4 + (signal.SIGKILL,):  # they start each other again, and all have to end at once
             for name in os.listdir("/proc"):
                 if name.isdigit() and int(name) not in (os.getpid(), bystander) and of_the_store(name):
@@ -52,7 +50,11 @@ def _interrupt() -> None:
         os.write(fd, f"{os.getpid()} {name} {words}\\n".encode())
         if os.pread(fd, 1 << 20, 0).count(b"\\n") == int(number):
             if mode == b"power":
-                end_everything()
+                if fork() == 0:  # from outside: this process has other threads, and they would start what has ended again
+                    end_everything()
+                    kill(os.getpid(), signal.SIGKILL)
+                while True:
+                    signal.pause()
             kill(os.getpid(), signal.SIGKILL)
         os.close(fd)
     def counted(name):
