@@ -21,6 +21,8 @@ _FLAGS_WITH_VALUE = (
     "--tls-key",
     "--tls-client-ca",
     "--url",
+    "--ca",
+    "--client-cert",
     "--token",
     "--host",
     "--hosts-file",

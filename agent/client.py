@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import os
+import ssl
 import time
 from typing import Any, BinaryIO, Dict, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import urlencode
@@ -29,8 +30,10 @@ _RETRY_SECONDS = 0.2
 class Client:
     """Calls one agent. Every method raises an AgentError: the agent's own one, or Unreachable."""
 
-    def __init__(self, url: str, token: Optional[str] = None, timeout_seconds: float = 30.0) -> None:
-        self._exchange = Exchange(url, token, timeout_seconds)
+    def __init__(
+        self, url: str, token: Optional[str] = None, timeout_seconds: float = 30.0, tls: Optional[ssl.SSLContext] = None
+    ) -> None:
+        self._exchange = Exchange(url, token, timeout_seconds, tls)
         self.url = self._exchange.url
 
     def ping(self) -> str:

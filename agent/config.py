@@ -31,10 +31,9 @@ OPTIONS: Dict[str, Optional[str]] = {
     "tls_key": "FILE",
     "tls_client_ca": "FILE",
 }
-_CLIENT_OPTIONS = ("url", "token")
+_CLIENT_OPTIONS = ("url", "token", "ca", "client_cert")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
-_BEHIND_A_PROXY = "Put nginx or haproxy in front to terminate TLS, and let this agent listen on 127.0.0.1."
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,12 @@ class ServeConfig:
     def url(self) -> str:
         """What a client on this host calls: a wildcard address is reached through loopback."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://{_bracketed(host)}:{self.port}"
+        return f"{self.scheme}://{_bracketed(host)}:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        """What the agent speaks: `http` or `https`."""
+        return "https" if self.tls_cert else "http"
 
     def to_json(self) -> Dict[str, Any]:
         """The content of `<store>/config.json`."""
@@ -196,19 +200,24 @@ def _build(given: Dict[str, _Given], environ: Mapping[str, str]) -> ServeConfig:
     host, port = parse_listen(listen.text, listen.source)
     store = _path(given["store"]) if "store" in given else default_store(environ)
     token_file = _path(given["token_file"]) if "token_file" in given else store + "/token"
-    _refuse_tls(given)
+    tls = _tls(given)
     _refuse_exposure(given, listen, host)
     allow_host = given["allow_host"] if "allow_host" in given else _Given("", "--allow-host")
     for name in _split(allow_host.text):
         if not any(_is_address(family, name) for family in (socket.AF_INET, socket.AF_INET6)):
             _check_host_name(name, allow_host.text, allow_host.source)
-    return ServeConfig(host, port, store, token_file, "no_auth" in given, "allow_plaintext" in given, allow_host.text)
+    return ServeConfig(host, port, store, token_file, "no_auth" in given, "allow_plaintext" in given, allow_host.text, *tls)
 
 
-def _refuse_tls(given: Dict[str, _Given]) -> None:
+def _tls(given: Dict[str, _Given]) -> List[Optional[str]]:
+    """Certificate, key and authority of clients; half of it would be a promise that nobody keeps."""
     for name in ("tls_cert", "tls_key", "tls_client_ca"):
-        if name in given:
-            _refuse(given[name].source, "", "is not possible yet: this release can't terminate TLS.", _BEHIND_A_PROXY)
+        for needed in ("tls_cert", "tls_key"):
+            if name in given and needed not in given:
+                flag = "--" + needed.replace("_", "-")
+                hint = "A certificate needs its key, and to ask clients for theirs needs both. `tls-init` makes a pair."
+                _refuse(given[name].source, "", f"is of no use without {flag}.", hint)
+    return [_path(given[name]) if name in given else None for name in ("tls_cert", "tls_key", "tls_client_ca")]
 
 
 def _refuse_exposure(given: Dict[str, _Given], listen: _Given, host: str) -> None:
@@ -222,12 +231,13 @@ def _refuse_exposure(given: Dict[str, _Given], listen: _Given, host: str) -> Non
             f"is for loopback only, and {listen.source} is {listen.text}.",
             "Anybody who reaches that address could run programs here: use a key, or listen on 127.0.0.1.",
         )
-    if "allow_plaintext" not in given:
+    if "allow_plaintext" not in given and "tls_cert" not in given:
         _refuse(
             listen.source,
             listen.text,
-            "can be reached from other machines, and this agent speaks no TLS yet.",
-            _BEHIND_A_PROXY + " Where the network itself is private, --allow-plaintext permits it.",
+            "can be reached from other machines, and keys would cross the network as plain text.",
+            "Add --tls-cert and --tls-key (`tls-init` makes them), or put nginx or haproxy in front and listen on 127.0.0.1. "
+            "Where the network itself is private, --allow-plaintext permits it.",
         )
 
 

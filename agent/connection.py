@@ -12,8 +12,9 @@ import io
 import secrets
 import select
 import socket
+import ssl
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Callable, Mapping, NoReturn, Optional, Type
+from typing import Any, BinaryIO, Callable, Mapping, NoReturn, Optional
 from urllib.parse import SplitResult, urlsplit
 
 from agent import __version__
@@ -70,14 +71,12 @@ class _Enclosed:
 class Exchange:
     """Calls to one address. `timeout_seconds` is for the connection and for each silence on it."""
 
-    def __init__(self, url: str, token: Optional[str], timeout_seconds: float) -> None:
+    def __init__(self, url: str, token: Optional[str], timeout_seconds: float, tls: Optional[ssl.SSLContext] = None) -> None:
         parts = _parts(url)
         self.url = url.rstrip("/")
         self._token = token
         self._timeout_seconds = timeout_seconds
-        self._type: Type[http.client.HTTPConnection] = http.client.HTTPConnection
-        if parts.scheme == "https":
-            self._type = http.client.HTTPSConnection
+        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self._address, self._prefix = parts.netloc, parts.path.rstrip("/")
 
     def call(
@@ -111,6 +110,9 @@ class Exchange:
             error, (http.client.RemoteDisconnected, http.client.IncompleteRead)
         ):
             raise Unreachable(f"What answers at {self.url} doesn't speak HTTP.", "Check the address: --url.") from error
+        if isinstance(error, ssl.SSLError) and "CERTIFICATE" in (error.reason or ""):
+            hint = "It asks for a certificate of yours: --client-cert FILE, a PEM file with the certificate and its key."
+            raise Unreachable(f"{self.url} refused the connection: {reason(error)}.", hint) from error
         raise ConnectionLost(
             f"The connection to {self.url} broke before the answer was complete ({reason(error)}).",
             "The call may have been carried out or not; `status` tells. Launching the same artifact again is safe.",
@@ -118,7 +120,10 @@ class Exchange:
 
     def _connect(self) -> http.client.HTTPConnection:
         try:
-            connection = self._type(self._address, timeout=self._timeout_seconds)
+            if self._tls is None:
+                connection = http.client.HTTPConnection(self._address, timeout=self._timeout_seconds)
+            else:
+                connection = http.client.HTTPSConnection(self._address, timeout=self._timeout_seconds, context=self._tls)
             connection.connect()
         except (OSError, http.client.InvalidURL, UnicodeError) as error:
             raise Unreachable(f"No agent answers at {self.url}: {reason(error)}.", _connect_hint(error)) from error
@@ -157,12 +162,20 @@ def reason(error: BaseException) -> str:
     """What the system says about it, in a few words."""
     if isinstance(error, socket.timeout):
         return "it did not answer in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message.rstrip('.')})"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"TLS: {error.reason.lower().replace('_', ' ')}"
     return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
 
 
 def _connect_hint(error: BaseException) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "Nothing listens there. Start the agent (`ant-host-agent.pyz`), or name another address with --url."
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "Name a file with its certificate or the authority's: --ca FILE."
+    if isinstance(error, ssl.SSLError):
+        return "Check whether it speaks TLS there (http:// or https://), and whether it asks for a --client-cert."
     if isinstance(error, socket.gaierror):
         return "That host name can't be resolved. Check --url and this machine's DNS."
     return "Check the address (--url), the network and any firewall between here and there."

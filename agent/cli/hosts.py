@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, ContextManager, Dict, List, Optional, Sequence
 
 from agent.cli.printing import paint, print_json, printable
+from agent.cli.trust import find_trust
 from agent.client import Client, find_local
 from agent.config import DEFAULT_LISTEN
 from agent.errors import AgentError, UsageError
@@ -118,7 +119,7 @@ def run(verb: OnHosts, hosts: Sequence[Host], args: argparse.Namespace) -> int:
 def _call(verb: OnHosts, host: Host, args: argparse.Namespace) -> Outcome:
     try:
         url, token = find_local(url=host.url, token=args.token, token_file=host.token_file or args.token_file, store=args.store)
-        reply = verb.ask(Client(url, token), args)
+        reply = verb.ask(Client(url, token, tls=find_trust(url, args.ca, args.client_cert, args.store)), args)
     except AgentError as error:
         return Outcome(host, error.exit_code, error=error)
     return Outcome(host, verb.code(reply), reply)

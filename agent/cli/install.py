@@ -12,6 +12,7 @@ import sys
 from typing import List, Optional
 
 from agent.cli.printing import print_json
+from agent.cli.trust import find_trust
 from agent.cli.units import elsewhere, systemd_unit
 from agent.client import Client, find_local
 from agent.config import OPTIONS, ServeConfig, parse_serve
@@ -92,7 +93,7 @@ def run_uninstall(args: argparse.Namespace) -> int:
     _require_root("uninstall")
     store = os.path.abspath(args.store or STORE)
     if args.purge:
-        _purge_projects(store)
+        _purge_projects(store, args.ca, args.client_cert)
     was_installed = os.path.exists(PLACE) or os.path.exists(UNIT)
     if os.path.exists(UNIT):
         if _has_systemd(""):
@@ -197,12 +198,14 @@ def _write(path: str, data: bytes, mode: int) -> None:
         raise UsageError(f"{path} can't be written: {error.strerror}.", "Check the disk and who may write there.") from error
 
 
-def _purge_projects(store: str) -> None:
+def _purge_projects(store: str, ca: Optional[str], client_cert: Optional[str]) -> None:
     url, token = find_local(environ={}, store=store)
-    agent: Optional[Client] = Client(url, token) if os.path.isdir(store) else None
-    for project in agent.describe()["projects"] if agent is not None else ():
+    if not os.path.isdir(store):
+        return
+    agent = Client(url, token, tls=find_trust(url, ca, client_cert, store))
+    for project in agent.describe()["projects"]:
         if project["project"] != AGENT_PROJECT:
-            Client(url, token).kill(project["project"], purge=True)
+            agent.kill(project["project"], purge=True)
 
 
 def _remove_store(store: str) -> None:

@@ -7,7 +7,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional, Sequence
 
-from agent.cli import completion, doctor, hosts, install, kill, launch, logs, secrets, simple, status, stop, token, why
+from agent.cli import completion, doctor, hosts, install, kill, launch, logs, secrets, simple, status, stop, tls_init, token, why
 from agent.cli.hosts import OnHosts
 from agent.cli.options import parser
 from agent.cli.printing import launch_sentence, print_json
@@ -54,6 +54,7 @@ VERBS: Dict[str, Verb] = {
     "rollback": Verb("Launch an older release of a project.", simple.project_and_version, simple.rollback, "", simple.ROLLBACK),
     "secrets": Verb("List, set or delete the secrets of a project.", secrets.arguments, secrets.run, secrets.EPILOG),
     "token": Verb("Add, list or revoke keys, on the agent's host.", token.arguments, token.run, token.EPILOG),
+    "tls-init": Verb("Make a TLS certificate for this host.", tls_init.arguments, tls_init.run, tls_init.EPILOG),
     "install": Verb("Have this host run the agent from its boot on.", install.arguments, install.run, install.EPILOG),
     "uninstall": Verb(
         "Undo `install`.", install.uninstall_arguments, install.run_uninstall, install.UNINSTALL_EPILOG
@@ -67,6 +68,7 @@ VERBS: Dict[str, Verb] = {
 SERVE_HELP = """\
 usage: ant-host-agent.pyz [serve] [--listen HOST:PORT] [--store DIR] [--token-file FILE]
                           [--no-auth] [--allow-plaintext] [--allow-host NAME[,NAME]]
+                          [--tls-cert FILE --tls-key FILE [--tls-client-ca FILE]]
 
 Run the agent of this host, in the foreground: it launches, supervises, logs and kills projects.
 SIGTERM or Ctrl-C ends the agent; its projects run on, and the next start finds them again.
@@ -80,8 +82,11 @@ SIGTERM or Ctrl-C ends the agent; its projects run on, and the next start finds 
   --allow-host NAME    a further name or address under which it may be called, as behind a proxy;
                        its own address, localhost and the host's name always count
 
-This release terminates no TLS itself (--tls-cert, --tls-key and --tls-client-ca are refused): for
-other machines put nginx or haproxy in front and stay on 127.0.0.1.
+  --tls-cert FILE      speak TLS (1.2 or later) with this certificate and its chain, PEM, …
+  --tls-key FILE       … and its key, PEM without a password; `tls-init` makes a pair
+  --tls-client-ca FILE let in only clients with a certificate of this authority, PEM
+
+The files of TLS are read again on SIGHUP. nginx or haproxy in front do as well.
 Each option can also be set as ANT_HOST_AGENT_<NAME>, for example ANT_HOST_AGENT_LISTEN; a flag wins.
 """
 

@@ -36,6 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="who holds the key, for example ci or alice")
     parser.add_argument("--role", choices=ROLES, help="what it may do (needed to add one)")
     parser.add_argument("--project", action="append", metavar="ID", help="limit it to this project; may be repeated")
+    parser.add_argument("--certificate", metavar="NAME", help="no key, but the TLS client certificate with this CN or SAN")
     parser.add_argument("--expires", metavar="WHEN", help="90d, 12h, … from now, or 2027-01-31, or 2027-01-31T12:00:00Z")
 
 
@@ -83,11 +84,11 @@ def _add(args: argparse.Namespace, store: StoreLayout) -> int:
     if args.role is None:
         raise UsageError("`token add` needs --role.", f"The roles are {', '.join(ROLES)}.")
     expires_at = None if args.expires is None else expiry(args.expires, time.time())
-    key, token = keys.add(store, args.name, args.role, args.project, expires_at)
+    key, token = keys.add(store, args.name, args.role, args.project, expires_at, args.certificate)
     if args.json:
-        print_json({**_shown(key), "token": token})
+        print_json({**_shown(key), "token": token or None})
     else:
-        print(token)
+        print(token or f"Whoever has a certificate named {key.certificate} is {key.name} from now on.")
     return 0
 
 
@@ -109,5 +110,5 @@ def _list(args: argparse.Namespace, store: StoreLayout) -> int:
 def _shown(key: Key) -> dict[str, object]:
     return {
         "name": key.name, "role": key.role, "projects": None if key.projects is None else list(key.projects),
-        "expires_at": key.expires_at, "created_at": key.created_at,
+        "expires_at": key.expires_at, "created_at": key.created_at, "certificate": key.certificate,
     }  # fmt: skip

@@ -17,6 +17,8 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart={command}
+# TLS certificates are read again
+ExecReload=/bin/sh -c "kill -HUP $MAINPID"
 {user}Restart=always
 RestartSec=1
 # an agent that is stopped or restarted leaves its projects at work

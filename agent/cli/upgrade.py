@@ -6,6 +6,7 @@ import os
 import sys
 
 from agent.cli.printing import launch_sentence
+from agent.cli.trust import find_trust
 from agent.client import Client, find_local
 from agent.errors import AlreadyRunning
 from agent.model import AGENT_PROJECT
@@ -17,6 +18,7 @@ def run(running: AlreadyRunning) -> int:
     if running.members["is_same"]:
         raise running
     sys.stderr.write(f"An agent serves {store} already, pid {pid}: upgrading it to this file. It keeps its own options.\n")
-    reply = Client(*find_local({}, store=store)).launch(AGENT_PROJECT, os.path.realpath(sys.argv[0]))
+    url, token = find_local({}, store=store)
+    reply = Client(url, token, tls=find_trust(url, store=store)).launch(AGENT_PROJECT, os.path.realpath(sys.argv[0]))
     print(launch_sentence(reply))
     return 0

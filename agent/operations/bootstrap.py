@@ -32,6 +32,10 @@ def bootstrap(config: ServeConfig, is_boot: bool = False) -> NoReturn:
     """
     bundle = own_bundle()
     store = StoreLayout(config.store)
+    if config.tls_cert and config.tls_key:
+        from agent.host.certificates import Certificate  # OpenSSL is loaded by those who need it
+
+        Certificate(config.tls_cert, config.tls_key, config.tls_client_ca).context()
     _make_store(store, config.token_file)
     layout = store.project(AGENT_PROJECT)
     files.make_directory(layout.root)
@@ -43,7 +47,7 @@ def bootstrap(config: ServeConfig, is_boot: bool = False) -> NoReturn:
     files.write_json(store.config, config.to_json())
     release = (_at_work(config, layout, bundle) if is_boot else None) or _install(store, layout, bundle)
     _want(layout, release.version)
-    where = f"http://{config.listen}"
+    where = f"{config.scheme}://{config.listen}"
     sys.stderr.write(
         f"ant-host-agent {release.version}: {where}, store {config.store}, "
         + ("no key needed\n" if config.no_auth else f"admin key in {config.token_file}\n")

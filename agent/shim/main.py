@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import traceback
 from typing import List, NoReturn
@@ -46,7 +47,9 @@ def main(arguments: List[str]) -> int:
     gc.collect()
     gc.freeze()  # forked shims share these pages for as long as nobody writes to them
     capture = Capture(layout, prepare(layout), _CAP.segment_bytes, _CAP.segments)
-    reside(capture, install_handlers(), lambda seen: AgentTurn(layout, seen, nursery).take(), nursery)
+    wake = install_handlers()
+    signal.signal(signal.SIGHUP, nursery.hang_up)
+    reside(capture, wake, lambda seen: AgentTurn(layout, seen, nursery).take(), nursery)
     record = read_record(layout)
     if record is not None and record.state == machine.FAILED:
         sys.stderr.write(f"ant-host-agent: {record.explanation}\n  Its output is in {layout.logs}\n")

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Callable, Dict, List, NoReturn, Optional, Sequence, Set
 
-from agent.host import procfs, sockets
+from agent.host import procfs, signals, sockets
 from agent.host.notify import Notifier
 from agent.model import AGENT_PROJECT, Release
 from agent.shim.child import leave_orphan_status
@@ -31,8 +31,9 @@ _DESCRIPTORS = 1024
 class Conversation:
     """What is said with one agent. `heard_clock` is when it last gave a sign of life, `proved_from` when its proof began."""
 
-    def __init__(self, control: socket.socket, is_ready: bool) -> None:
+    def __init__(self, control: socket.socket, pid: int, is_ready: bool) -> None:
         self.socket = control
+        self.start_time = procfs.start_time(pid) or 0
         self.is_ready = is_ready
         self.heard_clock = time.monotonic()
         self.proved_from: Optional[float] = None
@@ -63,6 +64,11 @@ class Nursery:
         self._shims: Set[int] = set()
         self._agents: Dict[int, Conversation] = {}
         self._has_news = False
+        self._is_hung_up = False
+
+    def hang_up(self, *_: object) -> None:
+        """The handler of SIGHUP, which is the agent's to act upon."""
+        self._is_hung_up = True
 
     @property
     def fds(self) -> List[int]:
@@ -76,7 +82,11 @@ class Nursery:
         return news
 
     def beat(self) -> float:
-        """Tell the host's service manager how it stands; when (monotonic clock) to do so again, 0 for never."""
+        """Pass SIGHUP on, and tell the service manager how it stands; when (monotonic clock) to do so again, 0 for never."""
+        if self._is_hung_up:
+            self._is_hung_up = False
+            for pid, agent in self._agents.items():
+                signals.send(pid, agent.start_time, signal.SIGHUP)
         return self.notifier.beat(any(agent.is_ready for agent in self._agents.values()))
 
     def agent(self, pid: Optional[int]) -> Optional[Conversation]:
@@ -100,7 +110,7 @@ class Nursery:
     def meet(self, pid: int, is_ready: bool = False) -> None:
         """The conversation just opened, or passed to us by an agent at work, is with this one."""
         if self._unmet is not None:
-            self._agents[pid] = Conversation(self._unmet, is_ready)
+            self._agents[pid] = Conversation(self._unmet, pid, is_ready)
             self._unmet = None
 
     def part(self, pid: int) -> None:

@@ -32,14 +32,18 @@ _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 @dataclass(frozen=True)
 class Key:
-    """Who holds it and what it opens. `projects`: exact names, None for all, empty for none; `expires_at`: UTC, None never."""
+    """Who holds it and what it opens. `projects`: exact names, None for all, empty for none; `expires_at`: UTC, None never.
+
+    With `certificate`, a name in a client's TLS certificate, it has no text, and `sha256` is empty.
+    """
 
     name: str
     role: str
-    sha256: str
+    sha256: str = ""
     projects: Optional[Tuple[str, ...]] = None
     expires_at: Optional[str] = None
     created_at: str = ""
+    certificate: Optional[str] = None
 
     def is_expired(self, now: str) -> bool:
         """Whether it opens nothing any more at this timestamp."""
@@ -81,14 +85,15 @@ def parse(data: bytes) -> List[Key]:
     if not isinstance(document, dict) or document.get("schema") != SCHEMA or not isinstance(document.get("keys"), list):
         raise ValueError(f'it is no object with "schema": {SCHEMA} and a list "keys"')
     keys = [_read_key(entry) for entry in document["keys"]]
-    for taken in ([key.name for key in keys], [key.sha256 for key in keys]):
+    secret = [key.certificate or key.sha256 for key in keys]
+    for taken in ([key.name for key in keys], secret):
         if len(set(taken)) != len(taken):
             raise ValueError("a key is there twice")
     return keys
 
 
 def _read_key(entry: Any) -> Key:
-    if not isinstance(entry, dict) or not {"name", "role", "sha256"} <= entry.keys() <= set(Key.__dataclass_fields__):
+    if not isinstance(entry, dict) or not {"name", "role"} <= entry.keys() <= set(Key.__dataclass_fields__):
         raise ValueError("a key has members that are missing or not known")
     name = entry["name"]
     projects, expires = entry.get("projects"), entry.get("expires_at")
@@ -98,27 +103,38 @@ def _read_key(entry: Any) -> Key:
         raise ValueError(f"key {name} has the role {entry['role']!r:.40}, which is none of {', '.join(ROLES)}")
     if expires is not None and not (isinstance(expires, str) and _TIMESTAMP.fullmatch(expires)):
         raise ValueError(f"key {name} has an expires_at that is no timestamp")
+    certificate = entry.get("certificate")
+    if ("sha256" in entry) == ("certificate" in entry) or not isinstance(certificate, (str, type(None))) or certificate == "":
+        raise ValueError(f"key {name} has neither a digest nor the name of a certificate, or both")
     if projects is not None and not isinstance(projects, list):
         raise ValueError(f"key {name} has projects that are no list")
     try:
         allowed = None if projects is None else tuple(parse_project(project) for project in projects)
-        return Key(name, entry["role"], parse_digest(entry["sha256"]), allowed, expires, str(entry.get("created_at", "")))
+        digest = parse_digest(entry["sha256"]) if certificate is None else ""
+        return Key(name, entry["role"], digest, allowed, expires, str(entry.get("created_at", "")), certificate)
     except AgentError as error:
         raise ValueError(f"key {name}: {error.detail}") from None
 
 
 def add(
-    store: StoreLayout, name: str, role: str, projects: Optional[Sequence[str]] = None, expires_at: Optional[str] = None
-) -> Tuple[Key, str]:
-    """A new key, and its text, which is kept nowhere. Conflict when the name is taken, UsageError when it is none."""
+    store: StoreLayout, name: str, role: str, projects: Optional[Sequence[str]] = None, expires_at: Optional[str] = None,
+    certificate: Optional[str] = None,
+) -> Tuple[Key, str]:  # fmt: skip
+    """A new key, and its text, which is kept nowhere; none for one that a certificate of that name stands for.
+
+    Conflict when the name is taken, UsageError when it is none.
+    """
     if not _NAME.fullmatch(name) or name == ADMIN_NAME:
         raise UsageError(f"{name!r:.80} is no name for a key.", "Use a-z, 0-9, '.', '_', '-'; 'admin' is taken.")
-    token = f"ant_{role}_{secrets.token_hex(32)}"
+    token = f"ant_{role}_{secrets.token_hex(32)}" if certificate is None else ""
     allowed = None if projects is None else tuple(map(parse_project, projects))
-    key = Key(name, role, hashlib.sha256(token.encode()).hexdigest(), allowed, expires_at, clock.timestamp())
+    digest = hashlib.sha256(token.encode()).hexdigest() if token else ""
+    key = Key(name, role, digest, allowed, expires_at, clock.timestamp(), certificate)
     with _changing(store) as keys:
         if name in keys:
             raise Conflict(f"There is a key {name} already.", "Take another name, and revoke the old one later.")
+        if certificate is not None and certificate in [other.certificate for other in keys.values()]:
+            raise Conflict(f"A certificate named {certificate} stands for another key already.", "`token list` shows which.")
         keys[name] = key
     return key, token
 
@@ -153,4 +169,4 @@ def _changing(store: StoreLayout) -> Iterator[Dict[str, Key]]:
 
 
 def _to_json(key: Key) -> Mapping[str, Any]:
-    return {name: value for name, value in asdict(key).items() if value is not None}
+    return {name: value for name, value in asdict(key).items() if value is not None and (name, value) != ("sha256", "")}

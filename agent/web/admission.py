@@ -8,7 +8,7 @@ nor key: health checkers and load balancers call it under any name, and its answ
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping, Optional, Union
+from typing import Any, Mapping, Optional, Tuple, Union
 
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver
@@ -66,7 +66,9 @@ class Gate:
         path = _decoded(request.path)
         if path != PING:
             self._origins.require(request.version, request.headers, request.proxy_netloc or "", request.local_address)
-            request.caller = self._keys.identify(request.headers.get("AUTHORIZATION", ""), request.peer_address)
+            request.caller = self._keys.identify(
+                request.headers.get("AUTHORIZATION", ""), request.peer_address, request.certified
+            )
         route, project = self._table.match(request.command, path)
         request.route = route
         if request.caller is not None:
@@ -149,15 +151,18 @@ def _small_body(request: AdmissionParser) -> Body:
 class AdmissionParser(HTTPRequestParser):  # type: ignore[misc]
     """One request being received. `error` is always an AgentError.
 
-    `caller` and `route` are known once the head is complete and nothing refused it before. `is_last`: the connection ends
-    after the answer, whatever else the client sends.
+    `certified` are the names in the client's TLS certificate. `caller` and `route` are known once the head is complete and
+    nothing refused it before. `is_last`: the connection ends after the answer, whatever else the client sends.
     """
 
-    def __init__(self, adj: Any, gate: Gate, peer_address: str, local_address: str) -> None:
+    def __init__(
+        self, adj: Any, gate: Gate, peer_address: str, local_address: str, certified: Tuple[str, ...] = ()
+    ) -> None:  # fmt: skip
         super().__init__(adj)
         self._gate = gate
         self.peer_address = peer_address
         self.local_address = local_address
+        self.certified = certified
         self.caller: Optional[Caller] = None
         self.route: Optional[Route] = None
         self.is_last = False

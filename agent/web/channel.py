@@ -103,8 +103,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:
         self.parser_class = functools.partial(
-            AdmissionParser, gate=server.gate, peer_address=str(addr[0]), local_address=str(sock.getsockname()[0])
-        )
+            AdmissionParser, gate=server.gate, peer_address=str(addr[0]), local_address=str(sock.getsockname()[0]),
+            certified=getattr(sock, "names", ()),
+        )  # fmt: skip
         self.head_since = time.monotonic()
         self._waiting = b""
         self._ends = False

@@ -7,33 +7,28 @@ slow reader or half-sent head can reach ping: this thread never waits for anythi
 from __future__ import annotations
 
 import errno
-import re
 import select
 import socket
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
-from email.utils import formatdate
-from typing import Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Optional, Tuple
 
 from agent.errors import AgentError, MalformedRequest
-from agent.web import problems
+from agent.web import pong, problems
+
+if TYPE_CHECKING:
+    from agent.web.tls import Terminator
 
 HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 75.0
 _ACCEPTS = 64
 _HUNG_SECONDS = 5.0
 _LINGER_BYTES, _LINGER_SECONDS = 2 << 20, 2.0
+#: The first byte of every TLS connection: content type 22 (RFC 8446, 5.1).
+_HANDSHAKE = b"\x16"
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-# A whole head that is surely a ping: every line a plain header field. Anything else is Waitress's to judge.
-_PING = re.compile(
-    rb"(?P<method>GET|HEAD|POST) /ping(?:\?[!-~]*)? HTTP/1\.(?P<minor>[01])\r\n"
-    rb"(?P<fields>(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*)\r\n"
-)
-_OTHER = re.compile(rb"(?:^|\r\n)(?:transfer-encoding|expect|upgrade):", re.IGNORECASE)
-_LENGTH = re.compile(rb"(?:^|\r\n)content-length:([^\r]*)", re.IGNORECASE)
-_CLOSE = re.compile(rb"(?:^|\r\n)connection:[^\r]*\bclose\b", re.IGNORECASE)
 
 
 @dataclass
@@ -44,6 +39,7 @@ class _Connection:
     data: bytearray = field(default_factory=bytearray)
     was_served: bool = False
     still_dropped: int = 0  # once it is refused: how many more bytes are read and dropped
+    is_encrypted: bool = False
 
 
 class Front(threading.Thread):
@@ -72,6 +68,10 @@ class Front(threading.Thread):
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self._epoll = select.epoll()
+        #: Takes each connection as soon as the client has said something, and gives its plain end back by `adopt`.
+        self.terminator: Optional[Terminator] = None
+        self._adopted: Deque[Tuple[Optional[socket.socket], Any]] = deque()
+        self._away = 0
 
     def drain(self) -> None:
         """Accept no more (the next server goes on with the shared queue), answer what comes, close what is idle.
@@ -84,6 +84,11 @@ class Front(threading.Thread):
     def stop(self) -> None:
         """End now, whatever is open."""
         self._is_stopped = True
+        self._wake()
+
+    def adopt(self, plain: Optional[socket.socket], address: Any) -> None:
+        """From any thread: what became of a connection that the terminator took, None if nothing did."""
+        self._adopted.append((plain, address))
         self._wake()
 
     @property
@@ -103,7 +108,7 @@ class Front(threading.Thread):
         self._epoll.register(self._wake_reader, select.EPOLLIN)
         self._is_accepting = True
         try:
-            while not self._is_stopped and (self._is_accepting or self._connections):
+            while not self._is_stopped and (self._is_accepting or self._connections or self._away):
                 self._turn()
         finally:
             self._close_everything()
@@ -121,6 +126,11 @@ class Front(threading.Thread):
                 self._accept()
             elif fd in self._connections:
                 self._guarded_read(fd)
+        while self._adopted:
+            plain, address = self._adopted.popleft()
+            self._away -= 1
+            if plain is not None:
+                self._begin(plain, address, False)
         now = time.monotonic()
         if now >= self._next_sweep:
             self._sweep(now)
@@ -133,13 +143,16 @@ class Front(threading.Thread):
                 if error.errno in _EXHAUSTED:
                     self._make_room()
                 return
-            accepted.setblocking(False)
-            if len(self._connections) >= self._limit:
-                self._close_oldest()
-            fd = accepted.fileno()
-            self._connections[fd] = _Connection(accepted, address, time.monotonic() + self._head_seconds)
-            self._epoll.register(fd, select.EPOLLIN)
-            self._guarded_read(fd)
+            self._begin(accepted, address, self.terminator is not None)
+
+    def _begin(self, connected: socket.socket, address: Any, is_encrypted: bool) -> None:
+        connected.setblocking(False)
+        if len(self._connections) >= self._limit:
+            self._close_oldest()
+        fd, deadline = connected.fileno(), time.monotonic() + self._head_seconds
+        self._connections[fd] = _Connection(connected, address, deadline, is_encrypted=is_encrypted)
+        self._epoll.register(fd, select.EPOLLIN)
+        self._guarded_read(fd)
 
     def _make_room(self) -> None:
         """Out of descriptors: give up the oldest connection, or else leave the queue alone until the next sweep."""
@@ -161,7 +174,7 @@ class Front(threading.Thread):
     def _read(self, fd: int) -> None:
         connection = self._connections[fd]
         try:
-            data = connection.socket.recv(HEAD_BYTES)
+            data = connection.socket.recv(HEAD_BYTES, socket.MSG_PEEK if connection.is_encrypted else 0)
         except BlockingIOError:
             return
         except OSError:
@@ -172,10 +185,22 @@ class Front(threading.Thread):
         if connection.still_dropped:
             connection.still_dropped -= len(data)
             return
+        if connection.is_encrypted and self.terminator is not None:
+            self._decrypt(fd, data, self.terminator)
+            return
         if not connection.data and connection.was_served:
             connection.deadline = time.monotonic() + self._head_seconds
         connection.data += data
         self._serve(fd, connection)
+
+    def _decrypt(self, fd: int, data: bytes, terminator: Terminator) -> None:
+        if data[:1] != _HANDSHAKE:
+            self._connections[fd].is_encrypted = False
+            self._refuse(fd, MalformedRequest("This port speaks TLS.", "Call https://, not http://."))
+            return
+        connection = self._release(fd)
+        self._away += 1
+        terminator.take(connection.socket, connection.address)
 
     def _end(self, fd: int, connection: _Connection) -> None:
         if connection.data:
@@ -189,11 +214,11 @@ class Front(threading.Thread):
         closing = False
         end = connection.data.find(b"\r\n\r\n")
         while end >= 0 and not closing:
-            ping = _ping(bytes(connection.data[: end + 4]))
+            ping = pong.read(bytes(connection.data[: end + 4]))
             if ping is None:
                 break
-            closing = self._is_draining or _wants_close(ping)
-            replies += _pong(ping, closing)
+            closing = self._is_draining or pong.wants_close(ping)
+            replies += pong.reply(ping, closing)
             del connection.data[: end + 4]
             end = connection.data.find(b"\r\n\r\n")
         if replies and not self._send(fd, connection, bytes(replies), closing):
@@ -264,29 +289,9 @@ class Front(threading.Thread):
             self._is_accepting = False
         for fd in list(self._connections):
             self._release(fd).socket.close()
+        for plain, _ in self._adopted:
+            if plain is not None:
+                plain.close()
         self._epoll.close()
         self._wake_reader.close()
         self._wake_writer.close()
-
-
-def _ping(head: bytes) -> Optional[re.Match[bytes]]:
-    """The head taken apart if it is a ping without a body, without any doubt."""
-    match = _PING.fullmatch(head)
-    if match is None or _OTHER.search(match["fields"]):
-        return None
-    lengths = _LENGTH.findall(match["fields"])
-    return None if any(length.strip(b" \t").strip(b"0") or not length.strip(b" \t") for length in lengths) else match
-
-
-def _wants_close(ping: re.Match[bytes]) -> bool:
-    return ping["minor"] == b"0" or _CLOSE.search(ping["fields"]) is not None
-
-
-def _pong(ping: re.Match[bytes], closing: bool) -> bytes:
-    return (
-        b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n"
-        + (b"Connection: close\r\n" if closing else b"")
-        + b"Content-Length: 4\r\nContent-Type: text/plain\r\nDate: %s\r\n" % formatdate(usegmt=True).encode()
-        + b"Server: %s\r\n\r\n" % problems.SERVER.encode()
-        + (b"" if ping["method"] == b"HEAD" else b"pong")
-    )

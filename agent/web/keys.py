@@ -28,15 +28,16 @@ class Keys:
         self._required = required
         self._attempts = Attempts()
 
-    def identify(self, authorization: str, address: str) -> Caller:
-        """Whose key the header holds (RFC 6750 Bearer, or RFC 7617 Basic with the key as password).
+    def identify(self, authorization: str, address: str, certified: Sequence[str] = ()) -> Caller:
+        """Whose key the header holds (RFC 6750 Bearer, or RFC 7617 Basic with the key as password); without that header,
+        whom a name in the client's TLS certificate stands for.
 
         Unauthenticated when it holds none of ours, TooManyAttempts when that happened too often from this address;
         a good key always passes.
         """
         if not self._required:
             return Caller(ANYBODY, ADMIN, None, address)
-        key = self._find(_token(authorization))
+        key = self._find(_token(authorization)) if authorization else self._certified(certified)
         if key is not None and not key.is_expired(clock.timestamp()):
             return Caller(key.name, key.role, key.projects, address)
         wait_seconds = self._attempts.take(address) if authorization else 0.0
@@ -56,6 +57,9 @@ class Keys:
             if hmac.compare_digest(given, key.sha256) and token:
                 found = key
         return found
+
+    def _certified(self, names: Sequence[str]) -> Optional[Key]:
+        return next((key for key in self._keys() if key.certificate is not None and key.certificate in names), None)
 
 
 def _token(authorization: str) -> bytes:

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from typing import Callable, List
+from typing import TYPE_CHECKING, Callable, List, Optional
 
 from agent.config import ServeConfig
 from agent.errors import EXIT_OK, UsageError
@@ -23,6 +23,9 @@ from agent.store.layout import StoreLayout
 from agent.store.unpacker import Unpacker
 from agent.web.server import Server, ServerSettings
 
+if TYPE_CHECKING:
+    from agent.host.certificates import Certificate
+
 
 def main(arguments: List[str]) -> int:
     """`agent STORE`, started by its shim with the sockets `http` and `control`. Returns when it has drained."""
@@ -35,7 +38,7 @@ def main(arguments: List[str]) -> int:
     listener = socket.socket(fileno=passed["http"])
     control = Control(socket.socket(fileno=passed["control"]))
     agent = Agent(store, control, time.time(), unpacker)
-    settings = ServerSettings(auth_required=not config.no_auth, names=config.names)
+    settings = ServerSettings(auth_required=not config.no_auth, names=config.names, certificate=_certificate(config))
     server = Server(agent, listener, KeyRing(config.token_file, store.keys).read, settings)
     stopped = threading.Event()
 
@@ -45,6 +48,7 @@ def main(arguments: List[str]) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, lambda *_: server.reload_certificates())
     if "PROVE" in os.environ:
         selftest.prove(agent)
     for work in (reconcile.keep_reconciling, lambda *_: _watch_shim(agent, listener, stop)):
@@ -53,6 +57,17 @@ def main(arguments: List[str]) -> int:
     server.run(control.alive)
     stopped.set()
     return EXIT_OK
+
+
+def _certificate(config: ServeConfig) -> Optional[Certificate]:
+    """What to speak TLS with, proved in a handshake with ourselves; UsageError or ssl.SSLError when it is no good."""
+    if not (config.tls_cert and config.tls_key):
+        return None
+    from agent.host import certificates  # OpenSSL is loaded by those who need it
+
+    certificate = certificates.Certificate(config.tls_cert, config.tls_key, config.tls_client_ca)
+    certificates.prove(certificate.context())
+    return certificate
 
 
 def _watch_shim(agent: Agent, listener: socket.socket, stop: Callable[[], None]) -> None:

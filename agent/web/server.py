@@ -11,14 +11,14 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Optional, Sequence, Tuple
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
-from agent.errors import Busy
+from agent.errors import AgentError, Busy
 from agent.operations.agent import Agent
 from agent.store.keys import Key
 from agent.web import problems
@@ -35,8 +35,14 @@ from agent.web.services import OPERATIONS, Operations, Services
 from agent.web.spool import Uploads
 from agent.web.streams import Streams
 
+if TYPE_CHECKING:
+    from agent.host.certificates import Certificate
+    from agent.web.tls import Terminator
+
 DRAIN_SECONDS = 30.0
 _CONNECTIONS = 2000
+#: Of the TLS connections, each a thread, so many may wait for a request; then the oldest of them gives way.
+_TLS_IDLE = 500
 _USER_TIMEOUT_MILLISECONDS = 30_000
 _SWITCH_SECONDS = 0.0005
 
@@ -44,7 +50,8 @@ _SWITCH_SECONDS = 0.0005
 @dataclass(frozen=True)
 class ServerSettings:
     """What may differ between agents. `head_seconds` is the time for a request's head, `idle_seconds` how long a
-    drained server waits for an idle connection to speak once more, `names` the host names that the agent answers to."""
+    drained server waits for an idle connection to speak once more, `names` the host names that the agent answers to,
+    `certificate` that of an agent that speaks TLS only."""
 
     max_artifact_bytes: int = 4 << 30
     auth_required: bool = True
@@ -55,6 +62,7 @@ class ServerSettings:
     followers: int = 100
     head_seconds: float = 10.0
     idle_seconds: float = 5.0
+    certificate: Optional[Certificate] = None
 
 
 class Server:
@@ -80,7 +88,9 @@ class Server:
         self._dispatcher = ThreadedTaskDispatcher()
         self._loop = _Loop(app, listener, self._dispatcher, settings, gate)
         self._accepted: Deque[Tuple[socket.socket, Any, bytes]] = deque()
-        self._front = Front(listener, self._hand_over, head_seconds=settings.head_seconds, idle_seconds=settings.idle_seconds)
+        limit = _CONNECTIONS if settings.certificate is None else _TLS_IDLE
+        self._front = Front(listener, self._hand_over, limit, settings.head_seconds, settings.idle_seconds)
+        self._terminator = _make_terminator(settings, self._front)
         self._is_draining = False
         self._drain_until: Optional[float] = None
 
@@ -116,10 +126,25 @@ class Server:
             thread.drain()
         self._loop.pull_trigger()
 
+    def reload_certificates(self) -> None:
+        """Use what is in their files now. Files that can't be used change nothing, and are told of on stderr."""
+        if self._terminator is None:
+            return
+        try:
+            self._terminator.reload()
+            sys.stderr.write("the TLS certificates were read again\n")
+        except AgentError as error:
+            sys.stderr.write(f"the TLS certificates stay what they were: {error.detail}\n")
+
     @property
     def readers(self) -> int:
         """How many answers without a known end are being sent."""
         return sum(streams.count for streams in self._streams)
+
+    @property
+    def _encrypted(self) -> int:
+        """How many TLS connections have yet to be told the end of an answer, or to end."""
+        return self._terminator.count if self._terminator is not None else 0
 
     def _is_done(self) -> bool:
         if not self._is_draining:
@@ -128,7 +153,7 @@ class Server:
         if self._drain_until is None:
             self._drain_until = now + DRAIN_SECONDS
         self._loop.close_idle(self._settings.idle_seconds)
-        in_flight = self._front.is_alive() or self._accepted or self._loop.active_channels or self.readers
+        in_flight = self._front.is_alive() or self._accepted or self._loop.active_channels or self.readers or self._encrypted
         return not in_flight or now >= self._drain_until
 
     def _hand_over(self, accepted: socket.socket, address: Any, data: bytes) -> None:
@@ -189,7 +214,8 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
             _answer_busy(accepted)
             return
         try:
-            self.set_socket_options(accepted)
+            if accepted.family != socket.AF_UNIX:  # the inner end of a TLS connection knows no TCP
+                self.set_socket_options(accepted)
             channel = self.channel_class(self, accepted, address, self.adj, map=self.channels)
         except OSError:  # gone meanwhile
             accepted.close()
@@ -225,6 +251,15 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
         for channel in list(self.active_channels.values()):
             channel.handle_close()
         super().close()
+
+
+def _make_terminator(settings: ServerSettings, front: Front) -> Optional[Terminator]:
+    if settings.certificate is None:
+        return None
+    from agent.web.tls import Terminator  # OpenSSL is loaded by those who need it
+
+    front.terminator = Terminator(settings.certificate, front.adopt)
+    return front.terminator
 
 
 def _answer_busy(accepted: socket.socket) -> None:

@@ -55,6 +55,8 @@ MAY_IMPORT = {
     "agent.cli.install": (
         "agent.cli", "agent.client", "agent.config", "agent.model", "agent.errors", "agent.host", "agent.store.layout",
     ),
+    "agent.cli.trust": ("agent.config", "agent.errors", "agent.host.certificates", "agent.store.layout"),
+    "agent.cli.tls_init": ("agent.cli", "agent.config", "agent.errors", "agent.host.files"),
     # so does this: whoever may read the store needs no key to make one
     "agent.cli.token": (
         "agent.cli", "agent.config", "agent.model", "agent.errors", "agent.host.clock", "agent.store.keys", "agent.store.layout",

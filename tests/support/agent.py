@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 from typing import Any, Dict, List, Mapping, Optional, Sequence
@@ -31,8 +32,9 @@ class AgentHost:
 
     def __init__(
         self, pyz: str, python: str, user: Optional[str] = None, arguments: Sequence[str] = (),
-        environ: Optional[Mapping[str, str]] = None,
+        environ: Optional[Mapping[str, str]] = None, tls: Optional[ssl.SSLContext] = None,
     ) -> None:  # fmt: skip
+        self.tls = tls
         self._environ = {**_ENVIRON, **(environ or {})}
         self.user, self._arguments = user, tuple(arguments)
         # not below pytest's own tmp_path: that is 0700, and another user has to get here
@@ -117,7 +119,7 @@ class AgentHost:
     def is_answering(self) -> bool:
         """Whether ping is answered."""
         with contextlib.suppress(OSError):
-            return http.request(self.address, "GET", "/ping").body == b"pong"
+            return http.request(self.address, "GET", "/ping", tls=self.tls).body == b"pong"
         return False
 
     def process_ended(self) -> bool:
@@ -146,7 +148,7 @@ class AgentHost:
 
     @property
     def url(self) -> str:
-        return "http://{}:{}".format(*self.address)
+        return ("https" if self.tls else "http") + "://{}:{}".format(*self.address)
 
     @property
     def token(self) -> str:
@@ -159,7 +161,7 @@ class AgentHost:
     ) -> Response:  # fmt: skip
         """One call with the admin key; with another `key`, or None for no key at all."""
         own = {} if key is None else {"Authorization": f"Bearer {key or self.token}"}
-        return http.request(self.address, method, path, body, {**own, **(headers or {})})
+        return http.request(self.address, method, path, body, {**own, **(headers or {})}, self.tls)
 
     def request_json(self, method: str, path: str, document: object) -> Response:
         """One call with a JSON body."""

@@ -8,6 +8,7 @@ import json
 import random
 import secrets
 import socket
+import ssl
 import urllib.parse
 from dataclasses import dataclass
 from typing import IO, Any, Dict, Mapping, Optional, Tuple, Union
@@ -40,10 +41,13 @@ class Response:
 
 
 def request(
-    address: Tuple[str, int], method: str, path: str, body: Body = None, headers: Optional[Mapping[str, str]] = None
-) -> Response:
-    """One call on a connection of its own."""
+    address: Tuple[str, int], method: str, path: str, body: Body = None, headers: Optional[Mapping[str, str]] = None,
+    tls: Optional[ssl.SSLContext] = None,
+) -> Response:  # fmt: skip
+    """One call on a connection of its own, over TLS if it is told whom to trust."""
     connection = http.client.HTTPConnection(*address, timeout=TIMEOUT_SECONDS)
+    if tls is not None:
+        connection = http.client.HTTPSConnection(*address, timeout=TIMEOUT_SECONDS, context=tls)
     try:
         connection.request(method, path, body, dict(headers or {}))
         answer = connection.getresponse()

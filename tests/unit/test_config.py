@@ -134,14 +134,29 @@ def test_localhost_is_settled_before_a_resolver_can_be_asked() -> None:
     assert parse_listen("localhost:4499") == ("127.0.0.1", 4499)
 
 
-@pytest.mark.parametrize("flag", ["--tls-cert", "--tls-key", "--tls-client-ca"])
-def test_tls_is_refused_with_what_to_do_instead(flag: str) -> None:
-    variable = "ANT_HOST_AGENT_" + flag[2:].upper().replace("-", "_")
-    for argv, environ, named in ([flag, "/c"], {}, flag), ([], {variable: "/c"}, variable):
-        with pytest.raises(UsageError, match="TLS") as caught:
+@pytest.mark.parametrize("given", [["cert"], ["key"], ["client-ca"], ["cert", "client-ca"], ["key", "client-ca"]])
+def test_half_of_tls_is_refused(given: list[str]) -> None:
+    flags = [f"--tls-{name}" for name in given]
+    variables = ["ANT_HOST_AGENT_TLS_" + name.upper().replace("-", "_") for name in given]
+    for argv, environ, named in (
+        ([word for flag in flags for word in (flag, "/x")], {}, flags),
+        ([], dict.fromkeys(variables, "/x"), variables),
+    ):
+        with pytest.raises(UsageError, match="of no use without --tls-") as caught:
             parse_serve(argv, {**HOME, **environ})
-        assert named in caught.value.detail
-        assert "nginx" in str(caught.value.hint)
+        assert caught.value.detail.split()[0] in named
+        assert "tls-init" in str(caught.value.hint)
+
+
+def test_with_tls_other_machines_may_call() -> None:
+    config = parse_serve(["--listen", "0.0.0.0:1", "--tls-cert", "/c", "--tls-key", "/k", "--tls-client-ca", "/a"], HOME)
+    assert (config.url, config.tls_cert, config.tls_key, config.tls_client_ca) == ("https://127.0.0.1:1", "/c", "/k", "/a")
+    assert ServeConfig.from_json(config.to_json()) == config
+
+
+def test_tls_is_no_key() -> None:
+    with pytest.raises(UsageError, match="loopback only"):
+        parse_serve(["--listen", "0.0.0.0:1", "--tls-cert", "/c", "--tls-key", "/k", "--no-auth"], HOME)
 
 
 def test_an_unknown_variable_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:

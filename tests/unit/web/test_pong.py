@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.web.front import _ping, _pong, _wants_close
+from agent.web import pong
 
 SURE = [
     b"GET /ping HTTP/1.1\r\n\r\n",
@@ -41,12 +41,12 @@ UNSURE = [
 
 @pytest.mark.parametrize("head", SURE)
 def test_surely_a_ping(head: bytes) -> None:
-    assert _ping(head) is not None
+    assert pong.read(head) is not None
 
 
 @pytest.mark.parametrize("head", UNSURE)
 def test_not_surely_a_ping(head: bytes) -> None:
-    assert _ping(head) is None
+    assert pong.read(head) is None
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_not_surely_a_ping(head: bytes) -> None:
     ],
 )  # fmt: skip
 def test_when_the_connection_ends(head: bytes, closes: bool) -> None:
-    ping = _ping(head)
-    assert ping is not None and _wants_close(ping) is closes
-    assert (b"Connection: close" in _pong(ping, _wants_close(ping))) is closes
+    ping = pong.read(head)
+    assert ping is not None and pong.wants_close(ping) is closes
+    assert (b"Connection: close" in pong.reply(ping, pong.wants_close(ping))) is closes
 
 
 @pytest.mark.parametrize("piece", [b" ", b"A: b\r\n", b"a", b":", b"A:\t\r\n", b"content-length: 0\r\n", b"\t"])
 def test_near_misses_of_64_kib_cost_linear_time(piece: bytes) -> None:
     head = b"GET /ping HTTP/1.1\r\n" + piece * (65536 // len(piece)) + b"\0\r\n\r\n"
-    assert _ping(head) is None  # quadratic time would be minutes
+    assert pong.read(head) is None  # quadratic time would be minutes
