@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from typing import Any, Dict, Optional
 
@@ -39,7 +38,7 @@ def _kill(agent: Agent, project: str, grace_seconds: Optional[float], purge: boo
         )  # fmt: skip
     handle = agent.known(project)
     want, record = handle.want(), handle.record()
-    was_down = record is not None and not handle.is_alive and not needs_shim(want, record)
+    was_down = record is not None and not needs_shim(want, record)
     if was_down and want is not None and not want.up:
         reply: Dict[str, Any] = {"status": "NothingToKill", "project": project, "killed": [], "survivors": []}
     else:
@@ -94,6 +93,6 @@ def _purge(agent: Agent, handle: Handle) -> None:
                 f"{handle.layout.project} was killed and launched again before it could be purged.", "Send the purge again.",
                 project=handle.layout.project,
             )  # fmt: skip
-        grave = staging.new_path(agent.store)
+        grave = staging.grave_path(agent.store)
         os.rename(handle.layout.root, grave)
-        shutil.rmtree(grave)
+        staging.remove(grave)

@@ -26,6 +26,12 @@ def new_path(store: StoreLayout, suffix: str = "") -> str:
     return f"{store.staging}/{os.getpid()}-{started}-{secrets.token_hex(8)}{suffix}"
 
 
+def grave_path(store: StoreLayout) -> str:
+    """A path in staging for what is to go: it has no owner that lives, so what can't be removed now is swept later."""
+    make_directory(store.staging)
+    return f"{store.staging}/0-0-{secrets.token_hex(8)}"
+
+
 def sweep(store: StoreLayout) -> List[str]:
     """Remove the entries whose process is gone; returns their names. What has no owner in its name is left alone."""
     removed = []

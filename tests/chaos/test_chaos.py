@@ -10,6 +10,7 @@ import random
 import signal
 import threading
 import time
+from http.client import HTTPException
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
@@ -57,7 +58,7 @@ class Client(threading.Thread):
                 answer = self._make(verb, project, argument)
             except ConnectionRefusedError as error:
                 self.refused.append(f"{call}: {error}")
-            except OSError:
+            except (OSError, HTTPException):
                 continue  # the agent died with it
             else:
                 call.ended, call.status, call.reply = time.monotonic(), answer.status, answer.json

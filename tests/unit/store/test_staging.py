@@ -59,3 +59,11 @@ def test_a_link_is_removed_and_not_what_it_points_to(store: StoreLayout, tmp_pat
 
 def test_no_staging_is_nothing_to_sweep(store: StoreLayout) -> None:
     assert staging.sweep(store) == []
+
+
+def test_what_is_in_a_grave_is_swept_at_once(tmp_path: Path) -> None:
+    store = StoreLayout(str(tmp_path))
+    grave = staging.grave_path(store)
+    os.makedirs(grave + "/releases")
+    assert staging.sweep(store) == [os.path.basename(grave)]
+    assert os.listdir(store.staging) == []
