@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from agent.config import DEFAULT_LISTEN, ENVIRONMENT_PREFIX, ServeConfig, default_store
 from agent.connection import Body, ConnectionLost, Exchange, Progress, form_body, reason
 from agent.download import Download
-from agent.errors import KINDS, AgentError, Unreachable, UsageError, from_problem
+from agent.errors import KINDS, AgentError, Conflict, Unreachable, UsageError, from_problem
 from agent.model import parse_project, parse_secret_name
 from agent.store.layout import StoreLayout
 
@@ -24,7 +24,7 @@ Json = Dict[str, Any]
 #: A launch, kill or restart answers when it is done: a long readiness or grace period is no fault of the network.
 WORK_SECONDS = 900.0
 _CHUNK_BYTES = 256 * 1024
-_RETRY_SECONDS = 0.2
+_RETRY_SECONDS = 0.1
 
 
 class Client:
@@ -57,7 +57,8 @@ class Client:
         """Upload an artifact (a path, or a seekable binary file) and wait until it runs; the agent's reply.
 
         `manifest` counts instead of the artifact's own; `force` tries a quarantined release of the agent. A broken
-        connection is tried again `retries` times: with the same digest a launch is idempotent.
+        connection is tried again `retries` times, which is safe: with the same digest a launch is idempotent. If the first
+        call turns out to be under way still, it is waited for.
         """
         if isinstance(artifact, str):
             with _open_artifact(artifact) as file:
@@ -80,12 +81,19 @@ class Client:
         return self._launch("/project", form_body(fields, partial), on_progress, retries=2)
 
     def _launch(self, target: str, body: Body, on_progress: Optional[Progress], retries: int) -> Json:
-        for attempt in range(retries):
+        """Send a launch, again where the connection broke; a first call that turns out to be under way is waited for."""
+        lost, give_up_clock = 0, time.monotonic() + WORK_SECONDS
+        while True:
             try:
                 return self._json("POST", target, body, WORK_SECONDS, on_progress)
             except ConnectionLost:
-                time.sleep(_RETRY_SECONDS * 2**attempt)
-        return self._json("POST", target, body, WORK_SECONDS, on_progress)
+                lost += 1
+                if lost > retries:
+                    raise
+            except Conflict as error:
+                if not lost or not error.members.get("under_way") or time.monotonic() > give_up_clock:
+                    raise
+            time.sleep(_RETRY_SECONDS * 2**lost)
 
     def have(self, project: str, files: Sequence[Json]) -> Json:
         """Which of the files `{"sha256", "size"}` the host lacks: `{"lacking": [SHA-256, …]}`."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional
 
 from agent.cli import artifact, partial
 from agent.cli.options import client
 from agent.cli.printing import ProgressLine, print_json, print_launch
+from agent.cli.watch import Watch
 from agent.client import Client
+from agent.connection import Progress
 from agent.errors import UsageError
 
 EPILOG = """\
@@ -38,13 +41,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Launch, and print the verdict."""
-    with prepared(args), ProgressLine("uploading") as progress:
-        reply = ask(client(args), args, progress)
+    agent = client(args)
+    with prepared(args), Watch(agent, args.project) as watch, ProgressLine("uploading") as progress:
+        reply = ask(agent, args, _followed(progress, watch, args))
     if args.json:
         print_json(reply)
     else:
         print_launch(reply)
     return 0
+
+
+def _followed(progress: ProgressLine, watch: Watch, args: argparse.Namespace) -> Optional[Progress]:
+    """What is told of the bytes sent: first the line with the bar, and once all are there what the project does, as it does it.
+
+    On a terminal only: elsewhere the verdict with its steps is all that there is to read.
+    """
+    if not sys.stderr.isatty() or args.json:
+        return progress
+    if args.is_url:
+        watch.start("asked; the agent fetches the artifact")
+        return None
+
+    def told(sent: int, size: int) -> None:
+        progress(sent, size)
+        if sent >= size:
+            progress.close()
+            watch.start(f"sent, {size / 1e6:.1f} MB" if size >= 1e6 else f"sent, {size / 1e3:.1f} kB")
+
+    return told
 
 
 @contextmanager

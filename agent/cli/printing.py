@@ -110,9 +110,14 @@ class ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the line away."""
         if self._drawn:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+            self._drawn = 0.0
 
     def __call__(self, done_bytes: int, all_bytes: int) -> None:
         now = time.monotonic()

@@ -74,8 +74,9 @@ def changing(handle: Handle, create: bool = False) -> Iterator[None]:
                 raise unknown(project) from None
     if lock is None:
         raise Conflict(
-            f"Another call is changing {project} at this moment.", "Wait for it to end and send this one again.", project=project
-        )
+            f"Another call is changing {project} at this moment.", "Wait for it to end and send this one again.",
+            project=project, under_way=True,
+        )  # fmt: skip
     try:
         yield
     finally:

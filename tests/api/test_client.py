@@ -187,6 +187,17 @@ def test_a_broken_launch_is_sent_again_whole_and_with_the_same_digest() -> None:
     assert len({head.split(b"\r\n")[0] for head in server.heads}) == 1
 
 
+def test_a_launch_whose_first_call_goes_on_is_waited_for() -> None:
+    under_way = problem(Conflict("Another call is changing web.", project="web", under_way=True))
+    done = answer("200 OK", REPLY)
+    with serving(breaks, says(under_way), says(under_way), says(done)) as server:
+        assert Client(server.url).launch("web", io.BytesIO(b"x")) == REPLY
+    with serving(says(under_way)) as server, pytest.raises(Conflict):  # somebody else's
+        Client(server.url).launch("web", io.BytesIO(b"x"))
+    with serving(breaks, says(problem(Conflict("The version is taken.")))) as server, pytest.raises(Conflict, match="taken"):
+        Client(server.url).launch("web", io.BytesIO(b"x"))
+
+
 def test_a_launch_that_keeps_breaking_says_that_it_may_have_happened() -> None:
     with serving(breaks, breaks) as server, pytest.raises(ConnectionLost, match="broke") as caught:
         Client(server.url).launch("web", io.BytesIO(BIG), retries=1)

@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "agent.connection": ("agent.config", "agent.errors"),
     "agent.download": ("agent.connection",),
     "agent.client": ("agent.connection", "agent.download", "agent.config", "agent.model", "agent.errors", "agent.store.layout"),
-    "agent.cli": ("agent.client", "agent.download", "agent.config", "agent.model", "agent.errors"),
+    "agent.cli": ("agent.client", "agent.connection", "agent.download", "agent.config", "agent.model", "agent.errors"),
     # it works on the host without the agent's help: the agent may be what is stuck
     "agent.cli.stop": (
         "agent.cli", "agent.config", "agent.model", "agent.errors", "agent.host", "agent.shim.record", "agent.store.layout",

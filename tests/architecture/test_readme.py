@@ -34,7 +34,7 @@ def test_arrows_that_follow_from_others_are_left_out() -> None:
 
 def test_every_command_block_runs_somewhere() -> None:
     lines = sources.read("README.md").splitlines()
-    blocks = [number for number, line in enumerate(lines) if line in ("```sh", "```bash", "```console")]
+    blocks = [number for number, line in enumerate(lines) if line in ("```sh", "```bash", "```console", "```python")]
     assert blocks
     for number in blocks:
         marker = _RUN_BY.fullmatch(lines[number - 1])

@@ -9,6 +9,7 @@ from typing import Iterator
 
 import pytest
 
+from tests.conftest import NEWEST, find_interpreters
 from tests.support.agent import AgentHost
 
 #: The unprivileged user of a root test run; every Linux has it.
@@ -19,6 +20,14 @@ UNPRIVILEGED = "nobody"
 def host(pyz: str, python: str) -> Iterator[AgentHost]:
     """A host with a running agent, shared by the tests of one module."""
     with AgentHost(pyz, python) as agent_host:
+        yield agent_host
+
+
+@pytest.fixture(scope="module")
+def newest_host(pyz: str) -> Iterator[AgentHost]:
+    """A host with the newest Python alone, for what looks the same with each."""
+    found = find_interpreters(NEWEST)
+    with AgentHost(pyz, found.get(NEWEST, next(iter(found.values())))) as agent_host:
         yield agent_host
 
 

@@ -7,7 +7,6 @@ from typing import Iterator
 
 import pytest
 
-from tests.conftest import NEWEST, find_interpreters
 from tests.support import artifact
 from tests.support.agent import AGENT, AgentHost
 from tests.support.browser import Browser, WebDriverError, find_browser
@@ -53,40 +52,32 @@ document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: 
 
 
 @pytest.fixture(scope="module")
-def dash_host(pyz: str) -> Iterator[AgentHost]:
-    if find_browser() is None:
-        pytest.skip("chromium is not installed")
-    found = find_interpreters(NEWEST)
-    with AgentHost(pyz, found.get(NEWEST, next(iter(found.values())))) as agent_host:
-        yield agent_host
-
-
-@pytest.fixture(scope="module")
-def browser(dash_host: AgentHost) -> Iterator[Browser]:
+def browser(newest_host: AgentHost) -> Iterator[Browser]:
     """A browser that has answered the prompt for a key once, as a person does."""
     programs = find_browser()
-    assert programs is not None
+    if programs is None:
+        pytest.skip("chromium is not installed")
     try:
         window = Browser(*programs)
     except (WebDriverError, AssertionError) as error:
         print(error)
         pytest.skip("chromium does not start here")
     with window:
-        window.go(dash_host.url.replace("://", f"://any-name:{dash_host.token}@"))
+        window.go(newest_host.url.replace("://", f"://any-name:{newest_host.token}@"))
         window.console()
         yield window
 
 
 @pytest.fixture
-def page(browser: Browser, dash_host: AgentHost) -> Iterator[Browser]:
+def page(browser: Browser, newest_host: AgentHost) -> Iterator[Browser]:
     """The page, freshly loaded. Afterwards its console must hold no error: no breach of the policy, no exception."""
     browser.emulate(1200, 900, "light")
-    browser.go(dash_host.url + "/")
+    browser.go(newest_host.url + "/")
     browser.wait("return document.querySelector('article')")
     yield browser
-    for project in dash_host.projects():
+    for project in newest_host.projects():
         if project != AGENT:
-            dash_host.kill(project, grace_seconds=0, purge="true")
+            newest_host.kill(project, grace_seconds=0, purge="true")
     assert [line for line in browser.console() if "Failed to load resource" not in line] == []
 
 
@@ -105,14 +96,14 @@ def _launch(page: Browser, path: str, project: str) -> None:
     page.click("#launch-button")
 
 
-def test_nobody_gets_it_without_a_key(dash_host: AgentHost) -> None:
-    refusal = dash_host.request("GET", "/", key=None)
+def test_nobody_gets_it_without_a_key(newest_host: AgentHost) -> None:
+    refusal = newest_host.request("GET", "/", key=None)
     assert refusal.status == 401
     assert refusal.headers["www-authenticate"].startswith("Basic ")
 
 
-def test_launch_by_file_input_and_live_logs(page: Browser, dash_host: AgentHost) -> None:
-    _launch(page, artifact.pack("cron_like", dash_host.artifacts), "ticks")
+def test_launch_by_file_input_and_live_logs(page: Browser, newest_host: AgentHost) -> None:
+    _launch(page, artifact.pack("cron_like", newest_host.artifacts), "ticks")
     page.wait(_says("#verdict", "is up (ready, pid"))
     page.wait(_state("ticks", "ready"))
     assert "MB" in page.text("[data-project=ticks] .memory")
@@ -123,10 +114,10 @@ def test_launch_by_file_input_and_live_logs(page: Browser, dash_host: AgentHost)
     page.wait(more, shown)
 
 
-def test_kill_restart_and_roll_back_by_keyboard(page: Browser, dash_host: AgentHost) -> None:
+def test_kill_restart_and_roll_back_by_keyboard(page: Browser, newest_host: AgentHost) -> None:
     for version in ("1", "2"):
-        path = artifact.pack("hello", dash_host.artifacts, "tar.gz", {"version": version})
-        assert dash_host.launch("web", path).status == 201
+        path = artifact.pack("hello", newest_host.artifacts, "tar.gz", {"version": version})
+        assert newest_host.launch("web", path).status == 201
     page.wait(_state("web", "ready"))
     _press(page, "kill")
     page.wait(_says("[data-project=web] .verdict", "web is down; "))
@@ -139,7 +130,7 @@ def test_kill_restart_and_roll_back_by_keyboard(page: Browser, dash_host: AgentH
     page.click("[data-project=web] [data-view=history]")
     page.wait("return document.querySelectorAll('[data-project=web] tbody tr').length >= 4")
     assert "rollback" in page.text("[data-project=web] tbody")
-    assert dash_host.status("web")["version"] == "1"
+    assert newest_host.status("web")["version"] == "1"
 
 
 def _press(page: Browser, act: str) -> None:
@@ -161,7 +152,7 @@ def _press(page: Browser, act: str) -> None:
     page.press(ENTER)
 
 
-def test_a_dropped_file_is_launched_and_its_failure_explained(page: Browser, dash_host: AgentHost) -> None:
+def test_a_dropped_file_is_launched_and_its_failure_explained(page: Browser, newest_host: AgentHost) -> None:
     page.run(DROP, "#!/bin/sh\necho the reason is this >&2\nexit 7\n", "Broken_thing-1.2.sh")
     page.wait(_says("#verdict", "Broken_thing-1.2.sh"))
     assert page.run("return document.getElementById('project').value") == "broken-thing"
@@ -170,8 +161,8 @@ def test_a_dropped_file_is_launched_and_its_failure_explained(page: Browser, das
     page.wait(_says("#verdict pre", "the reason is this"))
 
 
-def test_what_a_project_prints_stays_text(page: Browser, dash_host: AgentHost) -> None:
-    path = os.path.join(dash_host.artifacts, "hostile.sh")
+def test_what_a_project_prints_stays_text(page: Browser, newest_host: AgentHost) -> None:
+    path = os.path.join(newest_host.artifacts, "hostile.sh")
     with open(path, "wb") as file:
         file.write(HOSTILE)
     _launch(page, path, "hostile")
@@ -194,9 +185,9 @@ def test_the_policy_lets_nothing_else_run(page: Browser) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_can_be_read_on_a_phone_and_by_everybody(page: Browser, dash_host: AgentHost, scheme: str) -> None:
-    assert dash_host.launch_fixture("web", "hello").status == 201
-    assert dash_host.launch_fixture("broken", "fails_at_start").status == 422
+def test_it_can_be_read_on_a_phone_and_by_everybody(page: Browser, newest_host: AgentHost, scheme: str) -> None:
+    assert newest_host.launch_fixture("web", "hello").status == 201
+    assert newest_host.launch_fixture("broken", "fails_at_start").status == 422
     page.emulate(360, 740, scheme)
     page.wait(_state("web", "ready"))
     for view in ("logs", "history"):

@@ -97,6 +97,19 @@ def test_every_call(host: Any, pyz: Path) -> None:
     assert list(outputs) == []
 
 
+def test_the_python_client(host: Any, pyz: Path) -> None:
+    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    subprocess.run(["tar", "-C", "fixtures/projects/hello", "-czf", f"{host.base}/hello.tgz", "."], cwd=ROOT, check=True)
+    script = script.replace("/tmp/hello.tgz", f"{host.base}/hello.tgz").replace("dist/ant-host-agent.pyz", str(pyz))
+    environ = {"ANT_HOST_AGENT_STORE": host.store, "PATH": os.defpath}
+    done = subprocess.run(
+        [host.python, "-W", "error", "-c", script], env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"LaunchSuccessful 1 \d+\nhello from hello.*\nSuccessful\n", done.stdout), done.stdout
+
+
 @pytest.mark.parametrize("name", sorted(set(WALKS) - set(LOOKED_AT)))
 def test_every_other_walk(name: str, host: Any, pyz: Path) -> None:
     _run(name, host, pyz)
