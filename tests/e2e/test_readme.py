@@ -64,7 +64,7 @@ def _answers(address: Any) -> bool:
 
 def test_with_curl(host: Any, pyz: Path) -> None:
     *_, ping, _, launched, status, output, killed = _run("curl", host, pyz)
-    assert ping == "pong"
+    assert ping == "pong\n"
     assert '"LaunchSuccessful"' in launched and '"ready"' in status
     assert output.startswith("hello from hello")
     assert '"Successful"' in killed and '"signal": "SIGTERM"' in killed
@@ -86,7 +86,7 @@ def test_with_a_further_key(host: Any, pyz: Path) -> None:
 
 def test_every_call(host: Any, pyz: Path) -> None:
     outputs = iter(_run("calls", host, pyz))
-    assert next(outputs) == "" and next(outputs) == "pong"
+    assert next(outputs) == "" and next(outputs) == "pong\n"
     for wanted in (
         '"LaunchSuccessful"', '"AlreadyRunning"', '"replaced": "1"', '"projects"', '"version": "2"', '"state"', '"version": "1"',
         "hello from hello", "hello/record.json", '"rollback"', '"healthy": true', '"openapi": "3.1.0"', '"Successful"',
@@ -100,7 +100,7 @@ def test_every_call(host: Any, pyz: Path) -> None:
 def test_the_python_client(host: Any, pyz: Path) -> None:
     (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     subprocess.run(["tar", "-C", "fixtures/projects/hello", "-czf", f"{host.base}/hello.tgz", "."], cwd=ROOT, check=True)
-    script = script.replace("/tmp/hello.tgz", f"{host.base}/hello.tgz").replace("dist/ant-host-agent.pyz", str(pyz))
+    script = script.replace("dist/hello.tgz", f"{host.base}/hello.tgz").replace("dist/ant-host-agent.pyz", str(pyz))
     environ = {"ANT_HOST_AGENT_STORE": host.store, "PATH": os.defpath}
     done = subprocess.run(
         [host.python, "-W", "error", "-c", script], env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True,
