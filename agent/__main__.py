@@ -57,9 +57,12 @@ def dispatch(words: List[str]) -> int:
 
         return shim.main(rest)
     if verb == "agent":
+        from agent.store.unpacker import Unpacker
+
+        own = Unpacker.start()  # while this process has one thread, and is a third of what it will be
         from agent.web import main as web
 
-        return web.main(rest)
+        return web.main(rest, own)
     if verb == "unpacker":
         from agent.store import unpacker
 

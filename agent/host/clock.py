@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import time
 from typing import Optional
 
@@ -16,6 +15,8 @@ def timestamp(seconds: Optional[float] = None) -> str:
 
 def from_timestamp(text: str) -> float:
     """Seconds since the epoch of what `timestamp` wrote; ValueError for what it can't have written."""
+    import calendar  # here: a shim never comes here, and would pay in memory for what this imports
+
     # by its places: strptime(3) would be most of the time that the status of a project takes
     parts = int(text[:4]), int(text[5:7]), int(text[8:10]), int(text[11:13]), int(text[14:16]), int(text[17:19])
     whole = calendar.timegm(parts)

@@ -6,6 +6,7 @@ the fsyncs, so everything that was acknowledged to a caller is written with `dur
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -128,6 +129,16 @@ def fsync_directory(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file_system(path: str) -> None:
+    """Put all that was written to the file system of this directory on the disk: one syncfs(2), not an fsync a file."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
     finally:
         os.close(fd)
 

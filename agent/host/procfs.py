@@ -6,6 +6,7 @@ trusted, and a zombie is dead.
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from typing import Dict, Iterable, List, Optional, Set
@@ -25,6 +26,7 @@ class Process:
     start_time: int
 
 
+@functools.cache
 def boot_id() -> str:
     """This boot's random id; it tells records of before a reboot from those of after it."""
     return (read_bytes("/proc/sys/kernel/random/boot_id") or b"unknown").decode().strip()

@@ -41,7 +41,9 @@ class Agent:
 
     def projects(self) -> List[str]:
         """Every project of this host by name, sorted."""
-        return sorted(name for name in os.listdir(self.store.projects) if os.path.exists(self.store.project(name).want))
+        handles = map(self.handle, os.listdir(self.store.projects))
+        known = (handle for handle in handles if os.path.exists(handle.layout.want) or handle.want() is not None)
+        return sorted(handle.layout.project for handle in known)
 
 
 def forget_if_unused(handle: Handle) -> None:

@@ -1,7 +1,7 @@
 """Launch: an uploaded artifact becomes the running release, or everything stays as it was.
 
 Each step is named in the reply with the seconds it took. The release's JSON commits it to the
-store, the want commits the store to running it, `current` commits to having run it well.
+store, the want commits the store to running it (and both to the disk), `current` commits to having run it well.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _make_release(agent: Agent, layout: ProjectLayout, call: LaunchCall, steps: 
         shutil.rmtree(unpacked, ignore_errors=True)
     try:
         release = _describe(agent, layout, version, manifest, call)
-        releases.commit(layout, release)
+        releases.draft(layout, release)
     except Exception as error:
         releases.remove(layout, version)
         if isinstance(error, ArtifactFault):

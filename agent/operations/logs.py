@@ -37,7 +37,7 @@ def text(agent: Agent, project: str, query: TextQuery) -> Text:
         begin, end = _stretch(layout, output, query)
         if query.tail is not None:
             begin = tail_begin(output, begin, end, query.tail, query.grep)
-        return Text(output, begin, None if query.follow else end, query.grep, alive=layout.want)
+        return Text(output, begin, None if query.follow else end, query.grep, alive=layout.root)
     except BaseException:
         output.close()
         raise

@@ -17,7 +17,7 @@ from agent.operations.agent import Agent, remember
 from agent.operations.logs import run_output
 from agent.shim import rights, sockets
 from agent.shim.handle import Handle
-from agent.shim.record import Outcome, Record, Want, write_want
+from agent.shim.record import Outcome, Record, Want, settle_want, write_want
 from agent.store import releases
 
 #: Beyond the old run's grace period and the new one's proof.
@@ -101,6 +101,7 @@ def conclude(agent: Agent, handle: Handle) -> None:
     A release of the agent itself that failed is quarantined, so that the next start doesn't try it again.
     """
     with locks.hold(handle.layout.want_lock):
+        settle_want(handle.layout)  # of an agent that died in the middle of it
         want, record = handle.want(), handle.record()
         outcome = record.outcome if record is not None else None
         if want is None or not want.up or want.concluded or outcome is None or outcome.generation != want.generation:

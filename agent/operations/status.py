@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Dict, List, Optional
 
-from agent.host import clock, files, procfs
+from agent.host import clock, drafts, files, procfs
 from agent.host.usage import Processes
 from agent.model import AGENT_PROJECT
 from agent.operations import own
@@ -49,7 +49,7 @@ def describe_all(agent: Agent) -> Dict[str, Any]:
 def _status(handle: Handle, want: Optional[Want], processes: Processes) -> Dict[str, Any]:
     record = handle.record() or Record(handle.layout.project)
     # the document itself: making a Release of it would take longer than all the rest
-    release = (files.read_json(handle.layout.release_json(record.version)) if record.version else None) or {}
+    release = (drafts.read(handle.layout.release_json(record.version)) if record.version else None) or {}
     is_alive = handle.is_alive
     status: Dict[str, Any] = {
         "project": handle.layout.project,

@@ -14,7 +14,7 @@ from typing import Callable, Optional
 from agent.errors import Busy
 from agent.host import locks, signals
 from agent.model import AGENT_PROJECT
-from agent.shim.record import POKE, Record, Want, needs_shim, read_record, read_want, write_want
+from agent.shim.record import POKE, Record, Want, draft_want, needs_shim, read_record, read_want, settle_want
 from agent.store.layout import ProjectLayout
 from agent.store.segments import prepare
 
@@ -111,12 +111,20 @@ class Handle:
         return read_record(self.layout)
 
     def change_want(self, change: Callable[[Optional[Want]], Want]) -> Want:
-        """Persist a new want, made from the last one, under the next generation; then see that it is carried out."""
+        """Make a new want of the last one, under the next generation, and see that it is carried out.
+
+        It is persisted when this returns, and carried out from a little earlier on: the disk is the slowest of all.
+        """
         with locks.hold(self.layout.want_lock):
             last = self.want()
             want = replace(change(last), generation=last.generation + 1 if last else 1)
-            write_want(self.layout, want)
+            draft_want(self.layout, want)
         self.see_to_it()
+        with locks.hold(self.layout.want_lock):
+            settle_want(self.layout)
+        record = self.record()
+        if record is not None and record.shim is not None and "reads_drafts" not in record.shim:
+            self.see_to_it()  # it is of an earlier release of the agent
         return want
 
     def see_to_it(self) -> None:

@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import sys
-import traceback
 from typing import List, NoReturn
 
 from agent.errors import EXIT_AGENT_FAULT, EXIT_OK
@@ -77,6 +76,8 @@ def _take_turn(layout: ProjectLayout, seen: Seen) -> Answer:
     try:
         return ProjectTurn(layout, seen).take()
     except Exception:
+        import traceback  # here, in a process of moments: a shim does without
+
         line = {"at": clock.timestamp(), "event": "shim_failed", "traceback": traceback.format_exc()}
         files.append_line(layout.events, line, EVENTS_BYTES)
         raise

@@ -1,19 +1,17 @@
 """Migrations: each *.sql file of a release is applied to its database once, in a transaction, and recorded there.
 
 The table is ant_host_agent_migrations (name, sha256, version, applied_at). Nothing is applied when a file that was
-applied before has other bytes now. Called in an errand's process: it may take its time, and its memory.
+applied before has other bytes now. Called in an errand's process: it may take its time, and its memory. What only it needs
+of Python's library it imports there, in functions: a shim does without, and every fork of a shim is the quicker for it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from agent.host import clock
 from agent.model import Migrations, Release
@@ -47,10 +45,7 @@ class Script:
     name: str
     path: str
     content: bytes
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
+    sha256: str
 
 
 def apply(release: Release, layout: ProjectLayout, migrations: Migrations, copy_to: int) -> List[str]:
@@ -64,10 +59,13 @@ def apply(release: Release, layout: ProjectLayout, migrations: Migrations, copy_
 
 
 def _read(folder: str) -> List[Script]:
+    import hashlib
+
     scripts = []
     for name in sorted(name for name in os.listdir(folder) if name.endswith(".sql")):
         with open(f"{folder}/{name}", "rb") as file:
-            scripts.append(Script(name, f"{folder}/{name}", file.read()))
+            content = file.read()
+        scripts.append(Script(name, f"{folder}/{name}", content, hashlib.sha256(content).hexdigest()))
     return scripts
 
 
@@ -112,7 +110,7 @@ def in_child(work: Callable[[], List[str]]) -> List[str]:
 def _apply_sqlite(
     path: str, scripts: List[Script], version: str, timeout_seconds: float, rights: Rights = UNCHANGED
 ) -> List[str]:  # fmt: skip
-    import sqlite3  # here, in a process of moments: a shim does without, and so may this Python
+    import sqlite3  # which this Python may lack
 
     rights.take()  # now that the import is done: this user may not reach our Python
     is_new = not os.path.exists(path)
@@ -182,6 +180,8 @@ class _Psql:
     """The host's psql with a project's database; where that is stands in its environment, for an argument is seen by all."""
 
     def __init__(self, release: Release, layout: ProjectLayout, migrations: Migrations, copy_to: int) -> None:
+        import shutil
+
         self._release, self._layout, self._copy_to = release, layout, copy_to
         self._deadline = time.monotonic() + migrations.timeout_seconds
         environ = environment(release, layout)
@@ -206,6 +206,8 @@ class _Psql:
 
 def libpq(database: str) -> Dict[str, str]:
     """A postgresql:// URL as libpq's environment variables. Refused for a parameter that has none."""
+    from urllib.parse import parse_qsl, unquote, urlsplit
+
     parts = urlsplit(database)
     found: Dict[str, Optional[str]] = {
         "host": parts.hostname, "port": str(parts.port) if parts.port else None, "user": parts.username,

@@ -11,7 +11,6 @@ import struct
 import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
-from urllib.parse import urlsplit
 
 from agent.host import connections, procfs, sockets
 from agent.model import Readiness, Release
@@ -84,12 +83,14 @@ def _described(readiness: Readiness) -> str:
 
 def _http(subject: Subject, url: str, seconds: float) -> Optional[Failure]:
     """Ready by any status of 200 to 399."""
+    from urllib.parse import urlsplit  # here, in a process of moments: a shim does without
+
     parts = urlsplit(url)
     is_tls = parts.scheme == "https"
     host, port = str(parts.hostname), parts.port or (443 if is_tls else 80)
     with _connect(subject, (host, port), seconds) as connection:
         if is_tls:
-            import ssl  # here, in a process of moments: a shim does without
+            import ssl
 
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

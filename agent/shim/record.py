@@ -12,7 +12,7 @@ import signal
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Dict, Optional, Tuple
 
-from agent.host import files
+from agent.host import drafts, files
 from agent.model import SCHEMA
 from agent.store.layout import ProjectLayout
 
@@ -166,7 +166,7 @@ class Record:
 
 def read_want(layout: ProjectLayout) -> Optional[Want]:
     """The latest want; None where there is none. ValueError if the file is not one."""
-    document = files.read_json(layout.want)
+    document = drafts.read(layout.want)
     if document is None:
         return None
     if document.get("want") not in ("up", "down") or not isinstance(document.get("generation"), int):
@@ -180,7 +180,13 @@ def read_want(layout: ProjectLayout) -> Optional[Want]:
 
 def write_want(layout: ProjectLayout, want: Want) -> None:
     """Persist the want; it survives a power cut from here on."""
-    files.write_json(
+    draft_want(layout, want)
+    settle_want(layout)
+
+
+def draft_want(layout: ProjectLayout, want: Want) -> None:
+    """Make this the want; a power cut before `settle_want` leaves the one before."""
+    drafts.write(
         layout.want,
         {
             "schema": SCHEMA,
@@ -193,6 +199,18 @@ def write_want(layout: ProjectLayout, want: Want) -> None:
             "concluded": want.concluded,
         },
     )
+
+
+def settle_want(layout: ProjectLayout) -> None:
+    """Persist the drafted want, if there is one, and before it the release that it names, with all its files."""
+    draft = drafts.pending(layout.want)
+    if draft is None:
+        return
+    release = layout.release_json(str(draft["release"]))
+    if drafts.pending(release) is not None:
+        files.sync_file_system(layout.releases)
+        drafts.settle(release)
+    drafts.settle(layout.want)
 
 
 def read_record(layout: ProjectLayout) -> Optional[Record]:

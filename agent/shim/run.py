@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import List, Optional, Union
 
 from agent.errors import AgentError
-from agent.host import cgroups, clock, files, procfs
+from agent.host import cgroups, clock, drafts, files, procfs
 from agent.model import ExitCause, Exited, FailedToStart, NotReady, Release, RestartPolicy, Signaled, StopPolicy, signal_number
 from agent.shim import ladder, machine
 from agent.shim.capsule import write_capsule
@@ -140,7 +140,7 @@ class Run:
         return release is not None and (bool(release.before_launch) or release.migrations is not None)
 
     def _read_release(self, version: Optional[str]) -> Optional[Release]:
-        document = files.read_json(self.layout.release_json(version)) if version else None
+        document = drafts.read(self.layout.release_json(version)) if version else None
         return Release.from_json(document) if document is not None else None
 
     # ------------------------------------------------------------------ a run's end

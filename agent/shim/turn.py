@@ -39,7 +39,8 @@ class Turn(Launching):
             self._arrive()
             resident = self.seen.resident
             # before the want is read: whoever writes one from now on can poke us
-            self.journal.publish(shim={"pid": resident, "start_time": procfs.start_time(resident) or 0})
+            shim = {"pid": resident, "start_time": procfs.start_time(resident) or 0, "reads_drafts": 1}
+            self.journal.publish(shim=shim)
         if self.seen.lost_bytes:
             segment, offset = self.seen.lost_at
             why = "the disk refused the log"

@@ -1,4 +1,4 @@
-"""Releases on disk: an unpacked artifact, and beside it the JSON whose presence commits it.
+"""Releases on disk: an unpacked artifact, and beside it the JSON whose presence (a draft will do) commits it.
 
 A directory without its JSON is what an interrupted launch left behind; nothing runs from it and
 the next launch of that version removes it.
@@ -6,19 +6,18 @@ the next launch of that version removes it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 from typing import List, Optional
 
-from agent.host import files
+from agent.host import drafts, files
 from agent.model import Release
 from agent.store.layout import ProjectLayout
 
 
 def read(layout: ProjectLayout, version: str) -> Optional[Release]:
     """The committed release of that version, or None."""
-    document = files.read_json(layout.release_json(version))
+    document = drafts.read(layout.release_json(version))
     if document is None or not os.path.isdir(layout.release(version)):
         return None
     return Release.from_json(document)
@@ -30,7 +29,8 @@ def every(layout: ProjectLayout) -> List[Release]:
         names = os.listdir(layout.releases)
     except FileNotFoundError:
         return []
-    found = (read(layout, name[: -len(".json")]) for name in names if name.endswith(".json"))
+    documents = {name[: -len(drafts.SUFFIX)] if name.endswith(drafts.SUFFIX) else name for name in names}
+    found = (read(layout, name[: -len(".json")]) for name in documents if name.endswith(".json"))
     return sorted((release for release in found if release is not None), key=lambda release: release.received_at)
 
 
@@ -57,26 +57,27 @@ def point_current(layout: ProjectLayout, version: str) -> None:
 
 
 def place(layout: ProjectLayout, version: str, unpacked: str) -> None:
-    """Move an unpacked tree to where the release of that version lives; `commit` makes it one."""
+    """Move an unpacked tree to where the release of that version lives; `draft` or `commit` makes it one."""
     files.make_directory(layout.releases)
     remove(layout, version)
     os.rename(unpacked, layout.release(version))
 
 
+def draft(layout: ProjectLayout, release: Release) -> None:
+    """Make the placed tree a release until the host is restarted; the want that names it settles it for good."""
+    drafts.write(layout.release_json(release.version), release.to_json())
+
+
 def commit(layout: ProjectLayout, release: Release) -> None:
-    """Make the placed tree durable (syncfs(2): one call, not an fsync a file), then write the JSON."""
-    directory = os.open(layout.releases, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(directory) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), layout.releases)
-    finally:
-        os.close(directory)
-    files.write_json(layout.release_json(release.version), release.to_json())
+    """Make the placed tree a release for good: first its files are durable, then its JSON."""
+    draft(layout, release)
+    files.sync_file_system(layout.releases)
+    drafts.settle(layout.release_json(release.version))
 
 
 def remove(layout: ProjectLayout, version: str) -> None:
     """Delete a release, JSON first, so that no instant shows a committed release without its files."""
-    files.remove_if_present(layout.release_json(version))
+    drafts.remove(layout.release_json(version))
     if os.path.lexists(layout.release(version)):
         shutil.rmtree(layout.release(version))
 

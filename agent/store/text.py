@@ -45,7 +45,7 @@ def tail_begin(output: Output, begin: int, end: int, count: int, grep: bytes = b
 
 
 class Text:
-    """A stream of the lines from `begin` to `end`, or without end for as long as the file `alive` exists.
+    """A stream of the lines from `begin` to `end`, or without end for as long as the path `alive` exists.
 
     It owns the output. `waits`: there is nothing to be had before something happens.
     """

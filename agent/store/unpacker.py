@@ -8,6 +8,7 @@ can write below its directory and read its archive, nothing else, whoever the ag
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -50,6 +51,8 @@ class Unpacker:
     def start(cls, limits: Limits = DEFAULT, extract: Extract = artifacts.extract) -> Unpacker:
         """Fork the process that forks the workers; to be called before the first thread is started."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        gc.collect()
+        gc.freeze()  # both share these pages for as long as neither writes to them, nor do the workers
         pid = os.fork()
         if pid == 0:
             try:
@@ -77,12 +80,14 @@ class Unpacker:
                 self._send(json.dumps([path, directory]).encode(), theirs.fileno())
             try:
                 ours.settimeout(self._seconds)
-                *answers, status = b"".join(iter(lambda: ours.recv(_MESSAGE_BYTES), b"")).splitlines() or [b""]
+                with ours.makefile("rb") as replies:
+                    answer = replies.readline()  # the worker's, or the status of one that ended without
             except socket.timeout:
                 raise AgentError("The process that unpacks does not end.", "Is the disk stuck? Its state is D then.") from None
-        if not status:
+        if not answer:
             raise Busy("The process that unpacks was killed in the middle of it.", "Send the call again.")
-        return _kind(json.loads(answers[0])) if answers else _unanswered(int(status))
+        found = json.loads(answer)
+        return _unanswered(found) if isinstance(found, int) else _kind(found)
 
     def _send(self, message: bytes, reply: int) -> None:
         with self._sending:
@@ -130,7 +135,7 @@ def _unanswered(status: int) -> NoReturn:
 
 
 class _Server:
-    """Forks a worker for each message, and puts its wait status behind its answer when it has ended."""
+    """Forks a worker for each message, and puts its wait status behind its answer, if any, when it has ended."""
 
     def __init__(self, conversation: socket.socket, limits: Limits, extract: Extract) -> None:
         self._socket = conversation

@@ -27,13 +27,12 @@ if TYPE_CHECKING:
     from agent.host.certificates import Certificate
 
 
-def main(arguments: List[str]) -> int:
+def main(arguments: List[str], unpacker: Unpacker) -> int:
     """`agent STORE`, started by its shim with the sockets `http` and `control`. Returns when it has drained."""
     store = StoreLayout(arguments[0])
     passed = sockets.inherited(os.environ)
     if not {"http", "control"} <= passed.keys():
         raise UsageError("'agent' is started by the agent's own shim.", "Run 'ant-host-agent.pyz serve'.")
-    unpacker = Unpacker.start()  # while this is the only thread
     config = ServeConfig.from_json(files.read_json(store.config) or {})
     listener = socket.socket(fileno=passed["http"])
     control = Control(socket.socket(fileno=passed["control"]))

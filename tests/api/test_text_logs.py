@@ -177,7 +177,7 @@ def test_following_what_matches(web: Web, project: ProjectLayout, follow: Follow
 
 def test_following_ends_with_the_project(web: Web, project: ProjectLayout, follow: Followers) -> None:
     answer = follow()
-    os.unlink(project.want)
+    os.rename(project.root, project.root + "-purged")  # as a purge begins
     assert answer.read() == b""
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from agent.host import drafts
 from agent.model import RestartPolicy
+from agent.shim.record import Want, draft_want, settle_want
+from agent.store import releases
 from tests.support.wait import eventually
 
 SLEEP = "import time; print('up', flush=True); time.sleep(1000)"
@@ -16,6 +20,20 @@ def test_a_run_becomes_ready_and_is_on_record(shims: Any) -> None:
     record = shims.run("hello", SLEEP)
     assert record.outcome is not None and record.outcome.ready
     assert record.explanation == "running"
+    assert shims.await_output("hello", b"up\n") == b"up\n"
+
+
+def test_a_shim_goes_to_work_on_what_the_disk_has_yet_to_take(shims: Any) -> None:
+    release = shims.add_release("hello", SLEEP)
+    layout, handle = shims.store.project("hello"), shims.handle("hello")
+    drafts.remove(layout.release_json("1"))
+    releases.draft(layout, release)
+    draft_want(layout, Want(True, 1, "1"))
+    handle.see_to_it()
+    shims.await_state("hello", "ready")
+    assert not os.path.exists(layout.want) and not os.path.exists(layout.release_json("1"))
+    settle_want(layout)  # as the next agent does, if this one died here
+    assert os.path.exists(layout.want) and os.path.exists(layout.release_json("1"))
     assert shims.await_output("hello", b"up\n") == b"up\n"
 
 

@@ -6,14 +6,14 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import build
-from agent.host import files
+from agent.host import drafts, files
 from agent.shim import machine
 from agent.shim.record import (
     Errand,
@@ -22,9 +22,11 @@ from agent.shim.record import (
     Stop,
     Successor,
     Want,
+    draft_want,
     needs_shim,
     read_record,
     read_want,
+    settle_want,
     write_record,
     write_want,
 )  # fmt: skip
@@ -88,6 +90,32 @@ def test_there_is_no_word_before_the_first(tmp_path: Path) -> None:
 def test_a_want_comes_back(layout: ProjectLayout, want: Want) -> None:
     write_want(layout, want)
     assert read_want(layout) == want
+
+
+def test_a_drafted_want_counts_before_it_is_settled(layout: ProjectLayout) -> None:
+    write_want(layout, Want(True, 1, "1"))
+    draft_want(layout, Want(True, 2, "2"))
+    assert read_want(layout) == Want(True, 2, "2")
+    assert json.loads(Path(layout.want).read_text())["generation"] == 1
+    settle_want(layout)
+    assert read_want(layout) == Want(True, 2, "2")
+    assert json.loads(Path(layout.want).read_text())["generation"] == 2
+
+
+def test_the_release_is_settled_with_all_its_files_before_the_want_that_names_it(
+    layout: ProjectLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    done: List[str] = []
+    sync, settle = files.sync_file_system, drafts.settle
+    monkeypatch.setattr(files, "sync_file_system", lambda path: (done.append("sync " + path), sync(path)))
+    monkeypatch.setattr(drafts, "settle", lambda path: (done.append("settle " + path), settle(path)))
+    files.make_directory(layout.releases)
+    drafts.write(layout.release_json("2"), {"schema": 1})
+    draft_want(layout, Want(True, 2, "2"))
+    settle_want(layout)
+    settle_want(layout)
+    assert done == ["sync " + layout.releases, "settle " + layout.release_json("2"), "settle " + layout.want]
+    assert os.path.exists(layout.release_json("2"))
 
 
 @pytest.mark.parametrize("record", [FULL, Record("web")], ids=["full", "empty"])
