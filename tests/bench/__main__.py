@@ -1,4 +1,7 @@
-"""Measure: `python3 build.py bench [ROW …] [--quick] [--cycles N] [--json FILE]`. Nothing here fails for being slow."""
+"""Measure: `python3 build.py bench [ROW …] [--quick] [--cycles N] [--json FILE]`, or beside others: `bench --peers [NAME …]`.
+
+Nothing here fails for being slow.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,18 @@ import sys
 import tempfile
 import time
 import traceback
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import build
 from tests.bench.figure import Figure
+from tests.bench.peers.comparison import NAMES, compare
 from tests.bench.setting import Setting
 from tests.bench.table import markdown
 
 #: Each is a module of tests.bench.rows with `measure(setting) -> List[Figure]`; they run in this order.
 ROWS = (
-    "start", "launch", "upload_raw", "upload_multipart", "logs", "shims", "idle", "capture", "ping", "kill", "cycles",
+    "size", "start", "launch", "upload_raw", "upload_multipart", "logs", "numbered", "shims", "idle", "capture", "ping", "kill",
+    "deaths", "cycles",
 )  # fmt: skip
 
 
@@ -35,6 +40,8 @@ def main(words: List[str]) -> int:
         # a copy: whoever builds meanwhile must not change what is measured
         pyz = shutil.copy(os.environ.get("ANT_TEST_PYZ") or build.build(), folder)
         setting = Setting(pyz, arguments.python, arguments.quick, arguments.cycles or (50 if arguments.quick else 10_000))
+        if arguments.peers:
+            return _compare(setting, tuple(arguments.rows), arguments.json)
         for row in arguments.rows or ROWS:
             started = time.monotonic()
             try:
@@ -48,21 +55,34 @@ def main(words: List[str]) -> int:
         print(f"- {row} could not be measured: {reason[:300]}")
     print(f"Load after: {_loads()}")
     if arguments.json:
-        _write(arguments.json, figures, failed)
+        rows = {row: [figure.to_json() for figure in given] for row, given in figures.items()}
+        _write(arguments.json, {"rows": rows, "failed": failed})
+    return 1 if failed else 0
+
+
+def _compare(setting: Setting, names: Tuple[str, ...], path: str) -> int:
+    """0; 1 when a peer could not be had here, or a row of one could not be measured."""
+    table, samples, failed = compare(setting, names)
+    print(table)
+    print(f"Load after: {_loads()}")
+    if path:
+        _write(path, {"peers": samples})
     return 1 if failed else 0
 
 
 def _parse(words: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="build.py bench", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all when none is named")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; with --peers, names of these")
+    parser.add_argument("--peers", action="store_true", help="ask supervisord, circus, PM2, runit and s6 the same as us")
     parser.add_argument("--quick", action="store_true", help="a few repetitions and 64 MiB in place of 1 GiB")
     parser.add_argument("--cycles", type=int, help="launch/kill cycles (10000; quick 50)")
     parser.add_argument("--json", metavar="FILE", help="write every sample there")
     parser.add_argument("--python", default=os.path.realpath(sys.executable), help="the agent's interpreter")
     arguments = parser.parse_args(words)
-    unknown = set(arguments.rows) - set(ROWS)
+    known = NAMES if arguments.peers else ROWS
+    unknown = set(arguments.rows) - set(known)
     if unknown:
-        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     return arguments
 
 
@@ -70,13 +90,9 @@ def _loads() -> str:
     return " ".join(f"{load:.1f}" for load in os.getloadavg())
 
 
-def _write(path: str, figures: Dict[str, List[Figure]], failed: Dict[str, str]) -> None:
-    document: Dict[str, Any] = {
-        "schema": 1,
-        "host": {"platform": platform.platform(), "cores": os.cpu_count(), "load_after": os.getloadavg()},
-        "rows": {row: [figure.to_json() for figure in given] for row, given in figures.items()},
-        "failed": failed,
-    }
+def _write(path: str, found: Dict[str, Any]) -> None:
+    host = {"platform": platform.platform(), "cores": os.cpu_count(), "load_after": os.getloadavg()}
+    document: Dict[str, Any] = {"schema": 1, "host": host, **found}
     with open(path, "w", encoding="utf-8") as file:
         file.write(json.dumps(document, indent=1) + "\n")
 
