@@ -33,6 +33,8 @@ from agent.values import ignored, kind_of, read_command, read_integer, read_know
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
 #: The names that the agent sets itself, last.
+#: All of a project's segments together.
+_MOST_LOG_BYTES = 64 << 30
 CONTRACT_NAMES = ("PROJECT", "VERSION", "PERSIST_DIR", "SECRETS_DIR", "RELEASE_DIR")
 
 _MAX_SECONDS = 7 * 24 * 3600.0
@@ -203,6 +205,9 @@ def _logs(name: str, value: Any, warnings: List[str]) -> LogPolicy:
         read_integer(f"{name}.segment_bytes", members["segment_bytes"], MIN_SEGMENT_BYTES, 1 << 40)
     if "segments" in members:
         read_integer(f"{name}.segments", members["segments"], 1, 10_000)
+    policy = LogPolicy(**{key: value for key, value in members.items() if key != "include"})
+    if policy.segment_bytes * policy.segments > _MOST_LOG_BYTES:
+        refuse(name, f"segments times segment_bytes is more than {_MOST_LOG_BYTES}", "Keep less: logs never fill the host.")
     if "include" in members:
         members["include"] = _globs(f"{name}.include", members["include"])
     return LogPolicy(**members)

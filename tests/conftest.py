@@ -22,6 +22,7 @@ ALLOWED_SKIPS = (
     r"no host can be emulated here: (?s:.*)",  # without qemu, mmdebstrap, a mirror or the rights to make an image
     r"needs a writable cgroup v2 tree",
     r"chromium does not start here",
+    r"needs to mount a tmpfs",
     r"\w+ is not installed",  # an optional program; .ci/run installs what it can
 )
 

@@ -18,11 +18,15 @@ _READ_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Space:
-    """What a file system has left for an unprivileged writer: bytes and inodes (statvfs(3))."""
+    """What a file system has left for an unprivileged writer: bytes and inodes (statvfs(3)).
+
+    Some, as btrfs, count no inodes: then `total_inodes` is 0, too.
+    """
 
     free_bytes: int
     total_bytes: int
     free_inodes: int
+    total_inodes: int = 0
 
 
 def write_atomically(path: str, data: bytes, durable: bool = True, mode: int = 0o600) -> None:
@@ -183,4 +187,4 @@ def names(path: str) -> List[str]:
 def free_space(path: str) -> Space:
     """What the file system under `path` has left."""
     status = os.statvfs(path)
-    return Space(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, status.f_favail)
+    return Space(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, status.f_favail, status.f_files)

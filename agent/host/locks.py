@@ -23,13 +23,27 @@ def acquire(path: str) -> Optional[int]:
 
     FileNotFoundError when there is no directory for it (any more).
     """
-    return _lock(path, fcntl.F_OFD_SETLK)
+    try:
+        return _lock(path, fcntl.F_OFD_SETLK)
+    except OSError as error:
+        if error.errno == errno.EROFS and is_held(path):
+            return None
+        raise
 
 
 @contextlib.contextmanager
 def hold(path: str) -> Iterator[None]:
-    """Wait for the write lock and keep it for the block; meant for moments, not for work. FileNotFoundError as above."""
-    fd = _lock(path, fcntl.F_OFD_SETLKW)
+    """Wait for the write lock and keep it for the block; meant for moments, not for work. FileNotFoundError as above.
+
+    On a disk that is read-only everybody takes flock(2)'s instead, for which reading is enough.
+    """
+    try:
+        fd = _lock(path, fcntl.F_OFD_SETLKW)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        fd = os.open(path, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX)
     assert fd is not None
     try:
         yield
@@ -58,7 +72,7 @@ def _lock(path: str, command: int) -> Optional[int]:
 def is_held(path: str) -> bool:
     """Whether somebody holds the lock now; an absent file is a free lock."""
     try:
-        fd = os.open(path, os.O_RDWR)
+        fd = os.open(path, os.O_RDONLY)  # asking takes no right to write, and the disk may be read-only
     except FileNotFoundError:
         return False
     try:

@@ -65,7 +65,8 @@ def _may_pass(status: os.stat_result, user: User) -> bool:
 
 
 def give(path: str, user: User) -> None:
-    """Make the user the owner of a folder and of all that is in it.
+    """Make the user the owner of a folder and of all that is in it, and of this nothing that is theirs already: the disk may be
+    read-only.
 
     Symlinks are not followed, and a file with further names elsewhere keeps its owner: whoever put it there may have
     meant somebody else's.
@@ -73,6 +74,7 @@ def give(path: str, user: User) -> None:
     for _, folders, names, folder in os.fwalk(path, follow_symlinks=False):
         for name in (*folders, *names):
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode):
+            if status.st_uid != user.uid and (status.st_nlink == 1 or stat.S_ISDIR(status.st_mode)):
                 os.chown(name, user.uid, user.gid, dir_fd=folder, follow_symlinks=False)
-    os.chown(path, user.uid, user.gid)  # last: who looks at it knows that all of it was given
+    if os.stat(path).st_uid != user.uid:
+        os.chown(path, user.uid, user.gid)  # last: who looks at it knows that all of it was given

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List
 
 from agent.errors import Conflict, NotFound
 from agent.host import clock, files, locks
 from agent.shim.handle import Control, Handle
+from agent.shim.record import is_volatile
 from agent.store import releases, secrets
 from agent.store.layout import StoreLayout
 from agent.store.unpacker import Unpacker
@@ -85,7 +87,22 @@ def changing(handle: Handle, create: bool = False) -> Iterator[None]:
         os.close(lock)
 
 
+def volatile_warnings(handle: Handle) -> List[str]:
+    """What to tell a caller whose wish the disk did not take."""
+    if not is_volatile(handle.layout):
+        return []
+    project = handle.layout.project
+    warning = (
+        f"The store's disk refuses writes, so a reboot would forget what is wanted of {project}. It is kept in memory, "
+        "and written as soon as the disk takes it: free space, or repair and remount it."
+    )
+    return [warning]
+
+
 def remember(handle: Handle, event: str, **members: Any) -> None:
-    """One line of the project's history: what was done, by whom, with what verdict."""
+    """One line of the project's history: what was done, by whom, with what verdict. A disk that refuses costs the line."""
     line: Dict[str, Any] = {"at": clock.timestamp(), "event": event, **members}
-    files.append_line(handle.layout.history, line, HISTORY_BYTES)
+    try:
+        files.append_line(handle.layout.history, line, HISTORY_BYTES)
+    except OSError as error:
+        sys.stderr.write(f"{handle.layout.history}: {error.strerror}: {line}\n")

@@ -8,9 +8,9 @@ from typing import Any, Dict, Optional
 
 from agent.errors import Busy, Conflict
 from agent.model import AGENT_PROJECT, StopPolicy
-from agent.operations.agent import Agent, changing, remember, unknown
+from agent.operations.agent import Agent, changing, remember, unknown, volatile_warnings
 from agent.shim.handle import Handle
-from agent.shim.record import Record, Want, needs_shim
+from agent.shim.record import Record, Want, forget, needs_shim
 from agent.store import releases, staging
 
 #: Beyond the grace period: what SIGKILL, and a shim that has to be started for it, may take.
@@ -46,6 +46,9 @@ def _kill(agent: Agent, project: str, grace_seconds: Optional[float], purge: boo
         status = "NothingToKill" if was_down else "Successful"
         reply = {"status": status, "project": project, "killed": list(ended.killed), "survivors": []}
         remember(handle, "kill", by=by, killed=len(ended.killed))
+    warnings = volatile_warnings(handle)
+    if warnings:
+        reply["warnings"] = warnings
     if purge:
         _purge(agent, handle)
     return reply
@@ -95,4 +98,5 @@ def _purge(agent: Agent, handle: Handle) -> None:
             )  # fmt: skip
         grave = staging.grave_path(agent.store)
         os.rename(handle.layout.root, grave)
+        forget(handle.layout)
         staging.remove(grave)

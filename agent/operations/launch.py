@@ -149,9 +149,19 @@ def _launch(agent: Agent, handle: Handle, call: LaunchCall, steps: Steps) -> Tup
             canary.clear(agent)
         raise
     steps.add_done_by_shim(record.outcome)
-    keep = int(release.manifest.get("keep_releases", 5))
-    releases.prune(handle.layout, keep, [release.version, fallback])
+    releases.prune(handle.layout, int(release.manifest.get("keep_releases", 5)), [release.version, fallback, *_spared(handle)])
     return 201, _reply("LaunchSuccessful", release, record, fallback, steps)
+
+
+def _spared(handle: Handle) -> List[Optional[str]]:
+    """The releases that something runs from or is to: on record, wanted, current. What was gone back to is one of them."""
+    want, record = handle.want(), handle.record()
+    spared = [releases.current(handle.layout)]
+    if want is not None:
+        spared += [want.version, want.fallback]
+    if record is not None:
+        spared += [record.version, record.successor.version if record.successor is not None else None]
+    return spared
 
 
 def _runs_well(record: Record, release: Release) -> bool:

@@ -27,6 +27,7 @@ def reconcile(agent: Agent) -> None:
     for project in agent.projects():
         try:
             handle = agent.handle(project)
+            handle.persist_want()
             conclude(agent, handle)
             if not handle.is_alive:
                 handle.see_to_it()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Tuple
 
 from agent.errors import Conflict
-from agent.operations.agent import Agent, changing
+from agent.operations.agent import Agent, changing, volatile_warnings
 from agent.operations.outcome import start
 from agent.store import releases
 
@@ -24,7 +24,9 @@ def start_again(agent: Agent, project: str, version: str, event: str, by: str) -
     with changing(handle):
         replaced = releases.current(handle.layout)
         record = start(agent, project, version, replaced, by, event)
+    warnings = volatile_warnings(handle)
     return 200, {
+        **({"warnings": warnings} if warnings else {}),
         "status": "Successful", "project": project, "version": version, "replaced": replaced, "pid": record.pid,
         "state": record.state,
     }  # fmt: skip

@@ -11,7 +11,7 @@ import signal
 import time
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple
 
-from agent.host import files, prctl, procfs, signals
+from agent.host import prctl, procfs, signals
 from agent.shim import ladder
 from agent.shim.journal import Journal
 from agent.shim.record import Errand, read_errand, write_errand
@@ -66,7 +66,8 @@ class Errands:
     def start(self, kind: str, about: int, work: Callable[[Tell], None], keep: Sequence[int] = ()) -> None:
         """Begin it in a process of its own, which keeps these descriptors only. OSError if fork fails."""
         self.cancel()
-        files.remove_if_present(self._layout.errand)
+        if self.result(kind, about):  # of an earlier try
+            write_errand(self._layout, kind, about, {})
         gate_reader, gate = os.pipe()
         try:
             pid = os.fork()

@@ -14,7 +14,18 @@ from typing import Callable, Optional
 from agent.errors import Busy
 from agent.host import locks, signals
 from agent.model import AGENT_PROJECT
-from agent.shim.record import POKE, Record, Want, draft_want, needs_shim, read_record, read_want, settle_want
+from agent.shim.record import (
+    POKE,
+    Record,
+    Want,
+    draft_want,
+    is_volatile,
+    needs_shim,
+    read_record,
+    read_want,
+    settle_want,
+    write_want,
+)
 from agent.store.layout import ProjectLayout
 from agent.store.segments import prepare
 
@@ -126,6 +137,14 @@ class Handle:
         if record is not None and record.shim is not None and "reads_drafts" not in record.shim:
             self.see_to_it()  # it is of an earlier release of the agent
         return want
+
+    def persist_want(self) -> None:
+        """Write the want again if the disk refused it; it goes on standing in for itself if the disk still does."""
+        if is_volatile(self.layout):
+            with locks.hold(self.layout.want_lock):
+                want = self.want()
+                if want is not None:
+                    write_want(self.layout, want)
 
     def see_to_it(self) -> None:
         """Start a shim if one is needed and there is none; otherwise tell the one there is to look.

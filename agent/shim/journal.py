@@ -37,10 +37,10 @@ class Journal:
         state = machine.next_state(self.record.state, event)
         self.publish(state=state, since=clock.timestamp(), explanation=explanation, **changes)
 
-    def event(self, name: str, **members: Any) -> None:
-        """One line of `logs/events.jsonl`."""
+    def event(self, name: str, **members: Any) -> bool:
+        """One line of `logs/events.jsonl`; whether the disk took it."""
         line = {"at": clock.timestamp(), "event": name, "run": self.record.run, **members}
-        _append(self._layout.events, line, EVENTS_BYTES)
+        return _append(self._layout.events, line, EVENTS_BYTES)
 
     def remember_end(
         self, cause: ExitCause, ran_seconds: float, by_itself: bool, killed: Tuple[Any, ...] = (), **which: Any
@@ -56,9 +56,11 @@ class Journal:
         _append(self._layout.history, {"event": "exit", **entry}, _HISTORY_BYTES)
 
 
-def _append(path: str, line: Dict[str, Any], limit_bytes: int) -> None:
+def _append(path: str, line: Dict[str, Any], limit_bytes: int) -> bool:
     """A full disk costs the line, never the project."""
     try:
         files.append_line(path, line, limit_bytes)
     except OSError as error:
         sys.stderr.write(f"{path}: {error.strerror}\n")
+        return False
+    return True

@@ -12,7 +12,7 @@ import signal
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Dict, Optional, Tuple
 
-from agent.host import drafts, files
+from agent.host import drafts, files, standin
 from agent.model import SCHEMA
 from agent.store.layout import ProjectLayout
 
@@ -118,9 +118,9 @@ class Record:
     once it is gone, while others of its tree are not. These, `stop` and what ends in `_clock` (monotonic
     clock, seconds) mean something only under the same `boot_id`. `prepared` is the last generation whose preparation succeeded,
     with its `steps`. `began` is the position of the run's first byte of output, `peak_bytes` and `cpu_seconds` what its
-    processes that ended had used, `oom_kills` the host's count when it started. `last_run` numbers the latest run,
-    a successor's too; `sockets` are the addresses held for the project and the inodes of their sockets. Times in `…_at` are
-    RFC 3339 text.
+    processes that ended had used, `oom_kills` the host's count when it started. `gap` is output that the disk refused and no
+    event tells of yet: (bytes, segment, offset). `last_run` numbers the latest run, a successor's too;
+    `sockets` are the addresses held for the project and the inodes of their sockets. Times in `…_at` are RFC 3339 text.
     """
 
     project: str
@@ -162,11 +162,12 @@ class Record:
     oom_kills: int = 0
     last_run: int = 0
     sockets: Tuple[Dict[str, Any], ...] = ()
+    gap: Tuple[int, ...] = ()
 
 
 def read_want(layout: ProjectLayout) -> Optional[Want]:
     """The latest want; None where there is none. ValueError if the file is not one."""
-    document = drafts.read(layout.want)
+    document = standin.read_json(layout.want) if standin.exists(layout.want) else drafts.read(layout.want)
     if document is None:
         return None
     if document.get("want") not in ("up", "down") or not isinstance(document.get("generation"), int):
@@ -179,14 +180,14 @@ def read_want(layout: ProjectLayout) -> Optional[Want]:
 
 
 def write_want(layout: ProjectLayout, want: Want) -> None:
-    """Persist the want; it survives a power cut from here on."""
+    """Persist the want; it survives a power cut from here on, unless its disk refuses: then `is_volatile` says so."""
     draft_want(layout, want)
     settle_want(layout)
 
 
 def draft_want(layout: ProjectLayout, want: Want) -> None:
     """Make this the want; a power cut before `settle_want` leaves the one before."""
-    drafts.write(
+    _draft(
         layout.want,
         {
             "schema": SCHEMA,
@@ -201,6 +202,15 @@ def draft_want(layout: ProjectLayout, want: Want) -> None:
     )
 
 
+def _draft(path: str, document: Dict[str, Any]) -> None:
+    try:
+        drafts.write(path, document)
+    except OSError as error:
+        standin.put(path, document, error)
+        return
+    standin.drop(path)
+
+
 def settle_want(layout: ProjectLayout) -> None:
     """Persist the drafted want, if there is one, and before it the release that it names, with all its files."""
     draft = drafts.pending(layout.want)
@@ -210,13 +220,27 @@ def settle_want(layout: ProjectLayout) -> None:
     if drafts.pending(release) is not None:
         files.sync_file_system(layout.releases)
         drafts.settle(release)
-    drafts.settle(layout.want)
+    try:
+        drafts.settle(layout.want)
+    except OSError as error:
+        standin.put(layout.want, draft, error)
+
+
+def is_volatile(layout: ProjectLayout) -> bool:
+    """Whether the disk refused the latest want, so that a reboot would bring back the one before."""
+    return standin.exists(layout.want)
+
+
+def forget(layout: ProjectLayout) -> None:
+    """The project is gone, and so is what stood in for its files."""
+    for path in (layout.want, layout.record, layout.errand):
+        standin.drop(path)
 
 
 def read_record(layout: ProjectLayout) -> Optional[Record]:
     """The shim's latest word; None where there is none or a power cut tore it (it is not synced: a reboot voids it)."""
     try:
-        document = files.read_json(layout.record)
+        document = standin.read_json(layout.record)
         if document is None:
             return None
         known = _known(Record, document)
@@ -232,7 +256,7 @@ def read_record(layout: ProjectLayout) -> Optional[Record]:
         if successor is not None:
             successor = {**_known(Successor, successor), "began": tuple(successor.get("began", ()))}
         known["successor"] = Successor(**successor) if successor is not None else None
-        for name in ("exits", "killed", "survivors", "steps", "began", "sockets"):
+        for name in ("exits", "killed", "survivors", "steps", "began", "gap", "sockets"):
             known[name] = tuple(known.get(name, ()))
         return Record(**known)
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -243,12 +267,12 @@ def write_record(layout: ProjectLayout, record: Record) -> None:
     """Publish the record: whole for every reader, and not synced, since no power cut leaves it true."""
     # asdict() would copy every value, down to the strings, and each turn pays for the pages that this touches
     members = {name: vars(value) if is_dataclass(value) else value for name, value in vars(record).items()}
-    files.write_json(layout.record, {"schema": SCHEMA, **members}, durable=False)
+    standin.write_json(layout.record, {"schema": SCHEMA, **members}, durable=False)
 
 
 def read_errand(layout: ProjectLayout, kind: str, about: int) -> Dict[str, Any]:
     """What the project's last errand has found so far, if it was this one."""
-    document = files.read_json(layout.errand)
+    document = standin.read_json(layout.errand)
     if document is None or (document.get("kind"), document.get("about")) != (kind, about):
         return {}
     result: Dict[str, Any] = document["result"]
@@ -257,7 +281,7 @@ def read_errand(layout: ProjectLayout, kind: str, about: int) -> Dict[str, Any]:
 
 def write_errand(layout: ProjectLayout, kind: str, about: int, result: Dict[str, Any]) -> None:
     """What an errand has found so far."""
-    files.write_json(layout.errand, {"schema": SCHEMA, "kind": kind, "about": about, "result": result}, durable=False)
+    standin.write_json(layout.errand, {"schema": SCHEMA, "kind": kind, "about": about, "result": result}, durable=False)
 
 
 def needs_shim(want: Optional[Want], record: Optional[Record]) -> bool:

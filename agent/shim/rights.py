@@ -111,7 +111,8 @@ def _hand_over(layout: ProjectLayout, owner: User, output: int) -> None:
     if os.stat(layout.data).st_uid != owner.uid:  # it may be large
         users.give(layout.data, owner)
     users.give(layout.secrets, owner)  # one may have been set while the folder changed hands
-    os.fchown(output, owner.uid, owner.gid)  # or it could not open /dev/stdout
+    if os.fstat(output).st_uid != owner.uid:
+        os.fchown(output, owner.uid, owner.gid)  # or it could not open /dev/stdout
 
 
 def _user(release: Release) -> Optional[User]:
@@ -133,11 +134,18 @@ def _user(release: Release) -> Optional[User]:
 
 def _let_in(layout: ProjectLayout, user: User) -> None:
     """Open the way to the release and to nothing else: others may pass the store but not list it, and each project's folder
-    lets in its own user's group only. All that is secret has a mode of its own (0600 or 0700)."""
+    lets in its own user's group only. All that is secret has a mode of its own (0600 or 0700).
+
+    What is so already is left alone: the disk may be read-only.
+    """
     for folder in (layout.store.root, layout.store.projects, layout.releases):
-        os.chmod(folder, os.stat(folder).st_mode & 0o7777 | 0o011)
-    os.chown(layout.root, -1, user.gid)
-    os.chmod(layout.root, 0o710)
+        mode = os.stat(folder).st_mode & 0o7777
+        if mode | 0o011 != mode:
+            os.chmod(folder, mode | 0o011)
+    root = os.stat(layout.root)
+    if (root.st_gid, root.st_mode & 0o7777) != (user.gid, 0o710):
+        os.chown(layout.root, -1, user.gid)
+        os.chmod(layout.root, 0o710)
 
 
 def _settings(limits: ResourceLimits, user: Optional[User]) -> Dict[str, str]:

@@ -41,10 +41,7 @@ class Turn(Launching):
             # before the want is read: whoever writes one from now on can poke us
             shim = {"pid": resident, "start_time": procfs.start_time(resident) or 0, "reads_drafts": 1}
             self.journal.publish(shim=shim)
-        if self.seen.lost_bytes:
-            segment, offset = self.seen.lost_at
-            why = "the disk refused the log"
-            self.journal.event("gap", lost_bytes=self.seen.lost_bytes, segment=segment, offset=offset, reason=why)
+        self._tell_gap()
         self.want = read_want(self.layout)
         self._look()
         self._step()
@@ -54,6 +51,18 @@ class Turn(Launching):
         record = self.record
         watch = record.pid if record.adopted and record.ended is None and record.gone_clock is None else None
         return Answer(self.done, self._due(), watch or 0, policy.segment_bytes, policy.segments, self.sockets.fds)
+
+    def _tell_gap(self) -> None:
+        """Of lost output as an event; for as long as the disk refuses that, too, it stays on record."""
+        lost_bytes, *at = self.record.gap or (0, *self.seen.lost_at)
+        lost_bytes += self.seen.lost_bytes
+        if lost_bytes == 0:
+            return
+        where = {"segment": at[0], "offset": at[1]}
+        told = self.journal.event("gap", lost_bytes=lost_bytes, **where, reason="the disk refused the log")
+        gap = () if told else (lost_bytes, *at)
+        if gap != self.record.gap:
+            self.journal.publish(gap=gap)
 
     def _arrive(self) -> None:
         take_over(self.journal)
@@ -69,6 +78,8 @@ class Turn(Launching):
                 due.append(record.errand.clock + AGAIN_SECONDS)
         if self.errands.is_silent or (record.state in (machine.EXITED, machine.FAILED) and not self.done):
             due.append(now + _LOOK_SECONDS)
+        if record.gap:
+            due.append(now + _LOOK_SELDOM_SECONDS)
         if record.state == machine.BACKOFF:
             due.append(record.next_start_clock)
         if record.stop is not None:

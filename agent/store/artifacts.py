@@ -81,7 +81,7 @@ def unpack(path: str, directory: str, project: str, extract: Callable[[str, str]
             _take_whole(path, f"{directory}/{project}{'.pyz' if kind is Kind.ZIPAPP else ''}")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"The disk is full: {error.strerror}.", "Purge projects that are not needed.") from error
+            raise StorageFull(f"The disk is full: {error.strerror}.") from error
         raise
 
 

@@ -86,6 +86,10 @@ class Gate:
             return _small_body(request)
         return self._upload(route, request, kind, content_type)
 
+    def advise(self, error: AgentError) -> AgentError:
+        """The same; one for a full disk says what to free."""
+        return problems.advise(error, self._uploads.store)
+
     def note_refusal(self, request: AdmissionParser) -> None:
         """What was refused before it reached a handler goes into the audit log, too, if it would have changed something."""
         error, caller, route = request.error, request.caller, request.route
@@ -230,7 +234,7 @@ class AdmissionParser(HTTPRequestParser):  # type: ignore[misc]
     def refuse(self, error: AgentError) -> None:
         """Answer with the error: nothing more of the body is wanted, and what came is dropped."""
         self.close()
-        self.error = error
+        self.error = self._gate.advise(error)
         self.completed = self.headers_finished = True
         self.empty = False
         self._end_here()

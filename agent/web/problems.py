@@ -22,6 +22,8 @@ from agent.errors import (
     StorageFull,
     TooLarge,
 )
+from agent.store import usage
+from agent.store.layout import StoreLayout
 
 SERVER = f"ant-host-agent/{__version__}"
 CONTENT_TYPE = "application/problem+json"
@@ -106,13 +108,29 @@ def from_exception(error: BaseException) -> AgentError:
     if isinstance(error, AgentError):
         return error
     if isinstance(error, OSError) and error.errno in _FULL:
-        return StorageFull("The disk is full or a quota is reached.", "Free space on the host and call again.")
+        return StorageFull("The disk is full or a quota is reached.")
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return StorageFull("The store's disk is read-only.", "See `dmesg` on the host for the reason, repair it, and remount it.")
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        return AgentError(
+            f"The store's disk failed{f' at {error.filename}' if error.filename else ''}: {error.strerror}.",
+            "`dmesg` on the host tells more. What runs goes on running.",
+        )
     if isinstance(error, OSError) and error.errno in _EXHAUSTED:
         return Busy(f"The host has run out of a resource: {error.strerror}.", "Call again in a few seconds.")
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error) == _NO_THREAD):
         what = "memory" if isinstance(error, MemoryError) else "threads"
         return Busy(f"The host has run out of a resource: {what}.", "Call again in a few seconds.")
     return incident(error)
+
+
+def advise(refusal: AgentError, store: StoreLayout) -> AgentError:
+    """The same; one for a full disk says what to free, unless it has an own advice."""
+    if isinstance(refusal, StorageFull) and refusal.hint is None:
+        largest = usage.largest(store)
+        refusal.hint = usage.advice(largest)
+        refusal.members["largest"] = largest
+    return refusal
 
 
 def incident(error: BaseException) -> AgentError:

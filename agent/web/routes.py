@@ -150,7 +150,7 @@ def _callback(services: Services, route: Route) -> Callable[..., Union[bytes, Lo
         except Exception as error:
             # an upload that was not taken is gone before its caller knows; Waitress would do it after
             call.environ["wsgi.input"].close()
-            refusal = problems.from_exception(error)
+            refusal = problems.advise(problems.from_exception(error), call.services.agent.store)
             _note(call, route, (refusal.status, {**refusal.members, "status": refusal.kind}))
             return _refuse(refusal)
 

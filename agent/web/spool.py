@@ -87,14 +87,13 @@ class Uploads:
             raise StorageFull(
                 f"The store's disk has {space.free_bytes} bytes free; this call needs {needed} "
                 f"(the artifact twice, other uploads and a reserve of {reserve_bytes(space)}).",
-                "Free space on the host: purge projects that are not needed, or lower keep_releases.",
                 free_bytes=space.free_bytes,
                 needed_bytes=needed,
             )
-        # some file systems (btrfs) count no inodes and say 0
-        if 0 < space.free_inodes < _MINIMUM_INODES:
+        if space.total_inodes and space.free_inodes < _MINIMUM_INODES:
             raise StorageFull(
-                f"The store's file system has {space.free_inodes} inodes left.", "Remove files that are not needed."
+                f"The store's file system has {space.free_inodes} inodes left, and {_MINIMUM_INODES} are to stay free.",
+                free_inodes=space.free_inodes,
             )
 
     def _existing(self) -> str:

@@ -50,7 +50,7 @@ FULL = Record(
     {"pid": 11, "start_time": 3455}, OUTCOME, 1, 2,
     "2026-01-31T12:04:32.000Z", 4.5, (EXIT,), KILLED, KILLED, SUCCESSOR, 5.5, True,
     Errand(14, 3458, "probe", 9, 11, "boot", 7.5), 4, ({"name": "before_launch", "seconds": 0.5},), (3, 17), 1 << 20, 0.5, 1,
-    10, ({"address": "127.0.0.1:3231", "inode": 77},),
+    10, ({"address": "127.0.0.1:3231", "inode": 77},), (4096, 3, 17),
 )  # fmt: skip
 
 texts = st.text(max_size=20)

@@ -30,13 +30,15 @@ def test_every_kind_is_a_whole_response(kind: str) -> None:
         (errno.EMFILE, Busy),
         (errno.ENFILE, Busy),
         (errno.EAGAIN, Busy),
+        (errno.EROFS, StorageFull),
         (errno.EIO, AgentError),
+        (errno.EXDEV, AgentError),
     ],
 )
 def test_what_the_kernel_refuses(number: int, kind: type[AgentError], capsys: pytest.CaptureFixture[str]) -> None:
     error = problems.from_exception(OSError(number, os.strerror(number)))
     assert type(error) is kind
-    assert ("OSError" in capsys.readouterr().err) is (number == errno.EIO)
+    assert ("OSError" in capsys.readouterr().err) is (number == errno.EXDEV)
 
 
 def test_no_memory_and_no_threads_are_no_incident(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from agent.store.layout import StoreLayout
 from agent.web.spool import Body, Uploads, reserve_bytes
 
 MIB = 1 << 20
-PLENTY = Space(1 << 40, 1 << 40, 1 << 20)
+PLENTY = Space(1 << 40, 1 << 40, 1 << 20, 1 << 22)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_slots_are_counted(store: StoreLayout) -> None:
 
 
 def test_the_artifact_must_fit_twice_beside_the_reserve(store: StoreLayout) -> None:
-    space = Space(264 * MIB, 1 << 30, 1 << 20)
+    space = Space(264 * MIB, 1 << 30, 1 << 20, 1 << 22)
     uploads = Uploads(store, 1 << 40, space=lambda path: space)
     uploads.require_space(100 * MIB)
     with pytest.raises(StorageFull, match="free"):
@@ -124,7 +124,7 @@ def test_the_artifact_must_fit_twice_beside_the_reserve(store: StoreLayout) -> N
 
 
 def test_uploads_under_way_keep_their_space(store: StoreLayout) -> None:
-    uploads = Uploads(store, 1 << 40, space=lambda path: Space(264 * MIB, 1 << 30, 1 << 20))
+    uploads = Uploads(store, 1 << 40, space=lambda path: Space(264 * MIB, 1 << 30, 1 << 20, 1 << 22))
     spool = uploads.open(50 * MIB)
     uploads.require_space(50 * MIB)
     with pytest.raises(StorageFull):
@@ -134,13 +134,13 @@ def test_uploads_under_way_keep_their_space(store: StoreLayout) -> None:
 
 
 def test_inodes_count_where_they_are_counted(store: StoreLayout) -> None:
-    Uploads(store, 1, space=lambda path: Space(1 << 40, 1 << 40, 0)).require_space(1)
+    Uploads(store, 1, space=lambda path: Space(1 << 40, 1 << 40, 0, 0)).require_space(1)
     with pytest.raises(StorageFull, match="inodes"):
-        Uploads(store, 1, space=lambda path: Space(1 << 40, 1 << 40, 999)).require_space(1)
+        Uploads(store, 1, space=lambda path: Space(1 << 40, 1 << 40, 999, 5000)).require_space(1)
 
 
 def test_a_chunked_upload_ends_before_the_disk_does(store: StoreLayout) -> None:
-    spaces = iter([PLENTY, Space(0, 1 << 30, 1 << 20)])
+    spaces = iter([PLENTY, Space(0, 1 << 30, 1 << 20, 1 << 22)])
     uploads = Uploads(store, 1 << 40, space=lambda path: next(spaces))
     spool = uploads.open(None)
     piece = bytes(33 * MIB)
@@ -156,7 +156,7 @@ def test_a_chunked_upload_ends_before_the_disk_does(store: StoreLayout) -> None:
     ("total", "reserve"), [(1 << 30, 64 * MIB), (10 << 30, (10 << 30) // 50), (1 << 40, 1 << 30), (0, 64 * MIB)]
 )
 def test_the_reserve(total: int, reserve: int) -> None:
-    assert reserve_bytes(Space(0, total, 0)) == reserve
+    assert reserve_bytes(Space(0, total, 0, 0)) == reserve
 
 
 def test_a_small_body_is_held_to_its_limit() -> None:
