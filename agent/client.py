@@ -53,18 +53,19 @@ class Client:
         retries: int = 2,
         manifest: Optional[Json] = None,
         force: bool = False,
+        signature: Optional[str] = None,
     ) -> Json:
         """Upload an artifact (a path, or a seekable binary file) and wait until it runs; the agent's reply.
 
-        `manifest` counts instead of the artifact's own; `force` tries a quarantined release of the agent. A broken
-        connection is tried again `retries` times, which is safe: with the same digest a launch is idempotent. If the first
-        call turns out to be under way still, it is waited for.
+        `manifest` counts instead of the artifact's own; `force` tries a quarantined release of the agent; `signature` is one of
+        host/sshsig.py. A broken connection is tried again `retries` times, which is safe: with the same digest a launch is
+        idempotent. If the first call turns out to be under way still, it is waited for.
         """
         if isinstance(artifact, str):
             with _open_artifact(artifact) as file:
-                return self.launch(project, file, version, sha256, on_progress, retries, manifest, force)
+                return self.launch(project, file, version, sha256, on_progress, retries, manifest, force, signature)
         fields = {"project": parse_project(project), "sha256": sha256 or digest(artifact)}
-        fields.update(_given(version=version, force="true" if force else None))
+        fields.update(_given(version=version, force="true" if force else None, signature=signature))
         target, body = "/project?" + urlencode(fields), Body(artifact, artifact.seek(0, os.SEEK_END), "application/octet-stream")
         if manifest is not None:
             target, body = "/project", form_body({**fields, "manifest": json.dumps(manifest)}, artifact)
@@ -73,10 +74,11 @@ class Client:
     def launch_partial(
         self, project: str, partial: BinaryIO, sha256: str, left_out: Sequence[Sequence[Any]], version: Optional[str] = None,
         on_progress: Optional[Progress] = None, manifest: Optional[Json] = None, force: bool = False,
+        signature: Optional[str] = None,
     ) -> Json:  # fmt: skip
         """Upload an artifact without the stretches `[offset, size, sha256]` that the host has; `sha256` is the whole one's."""
         fields = {"project": parse_project(project), "sha256": sha256, "left_out": json.dumps(left_out, separators=(",", ":"))}
-        fields.update(_given(version=version, force="true" if force else None))
+        fields.update(_given(version=version, force="true" if force else None, signature=signature))
         fields.update(_given(manifest=json.dumps(manifest) if manifest is not None else None))
         return self._launch("/project", form_body(fields, partial), on_progress, retries=2)
 
@@ -101,11 +103,11 @@ class Client:
 
     def launch_url(
         self, project: str, artifact_url: str, sha256: str, version: Optional[str] = None, manifest: Optional[Json] = None,
-        force: bool = False,
+        force: bool = False, signature: Optional[str] = None,
     ) -> Json:  # fmt: skip
         """Let the agent itself fetch the artifact; the digest is required."""
         call: Json = {"project": parse_project(project), "artifact_url": artifact_url, "sha256": sha256}
-        call.update(_given(version=version, manifest=manifest, force=force or None))
+        call.update(_given(version=version, manifest=manifest, force=force or None, signature=signature))
         return self._json("POST", "/project", _json_body(call), WORK_SECONDS)
 
     def logs(self, project: str) -> Download:

@@ -27,6 +27,7 @@ OPTIONS: Dict[str, Optional[str]] = {
     "no_auth": None,
     "allow_plaintext": None,
     "allow_host": "NAME[,NAME]",
+    "signatures": "off|require",
     "tls_cert": "FILE",
     "tls_key": "FILE",
     "tls_client_ca": "FILE",
@@ -50,6 +51,7 @@ class ServeConfig:
     tls_cert: Optional[str] = None
     tls_key: Optional[str] = None
     tls_client_ca: Optional[str] = None
+    signatures: str = "off"
 
     @property
     def listen(self) -> str:
@@ -206,7 +208,11 @@ def _build(given: Dict[str, _Given], environ: Mapping[str, str]) -> ServeConfig:
     for name in _split(allow_host.text):
         if not any(_is_address(family, name) for family in (socket.AF_INET, socket.AF_INET6)):
             _check_host_name(name, allow_host.text, allow_host.source)
-    return ServeConfig(host, port, store, token_file, "no_auth" in given, "allow_plaintext" in given, allow_host.text, *tls)
+    signatures = given.get("signatures", _Given("off", "--signatures"))
+    if signatures.text not in ("off", "require"):
+        _refuse(signatures.source, signatures.text, "is no policy.", "Write off or require.")
+    switches = ("no_auth" in given, "allow_plaintext" in given)
+    return ServeConfig(host, port, store, token_file, *switches, allow_host.text, *tls, signatures.text)
 
 
 def _tls(given: Dict[str, _Given]) -> List[Optional[str]]:

@@ -23,6 +23,7 @@ ALLOWED_SKIPS = (
     r"needs a writable cgroup v2 tree",
     r"chromium does not start here",
     r"needs to mount a tmpfs",
+    r"ssh-keygen is not installed",
     r"\w+ is not installed",  # an optional program; .ci/run installs what it can
 )
 

@@ -12,9 +12,11 @@ from agent.cli import artifact, partial
 from agent.cli.options import client
 from agent.cli.printing import ProgressLine, print_json, print_launch
 from agent.cli.watch import Watch
-from agent.client import Client
+from agent.client import Client, digest
 from agent.connection import Progress
 from agent.errors import UsageError
+from agent.host import sshsig
+from agent.model import parse_version
 
 EPILOG = """\
 Without PROJECT, the manifest's "project" counts, else the name of the folder or file. A folder is packed
@@ -25,6 +27,7 @@ itself, and --sha256 says what must be there.
 
   ant-host-agent.pyz launch ./hello
   ant-host-agent.pyz launch hello dist/hello-1.2.tar.gz --version 1.2
+  ant-host-agent.pyz launch hello dist/hello-1.2.tar.gz --version 1.2 --sign ~/.ssh/id_ed25519
   ant-host-agent.pyz launch hello https://builds.example/hello.tgz --sha256 4355a46b19d348dc2f57c046f8ef63d4...
 """
 
@@ -35,6 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", metavar="V", help="the release's label (default: the manifest's)")
     parser.add_argument("--sha256", metavar="H", help="the digest that the artifact must have (default: computed here)")
     parser.add_argument("--manifest", metavar="FILE", help="what counts instead of the artifact's own anthill.json")
+    parser.add_argument("--sign", metavar="FILE", help="sign it with this SSH key, by ssh-keygen; the version is signed, too")
     parser.add_argument("--force", action="store_true", help="try a release of the agent again that failed on this host")
     parser.add_argument("--all", action="store_true", help="pack what .gitignore names, too")
 
@@ -83,20 +87,36 @@ def prepared(args: argparse.Namespace) -> Iterator[None]:
         if not named or not args.sha256:
             raise UsageError(f"{source} needs a project and a digest.", f"Write `launch PROJECT {source} --sha256 DIGEST`.")
         args.project, args.source = named[0], source
+        _sign(args)
         yield
         return
     if not named and not os.path.exists(source):
         raise UsageError(f"There is no file or folder {source}.", "Write `launch [PROJECT] ARTIFACT`.")
     args.project = named[0] if named else artifact.project_of(source, args.manifest_document)
     with artifact.on_disk(source, args.all) as args.source:
+        _sign(args)
         yield
+
+
+def _sign(args: argparse.Namespace) -> None:
+    """Sign project, version and digest if that was asked for; both are then part of the call."""
+    args.signature = None
+    if args.sign is None:
+        return
+    if args.sha256 is None:
+        with open(args.source, "rb") as file:
+            args.sha256 = digest(file)
+    if args.version is None:
+        manifest = args.manifest_document or ({} if args.is_url else artifact.read_manifest(args.source))
+        args.version = parse_version(manifest.get("version") or args.sha256[:12])
+    args.signature = sshsig.sign(sshsig.signed_text(args.project, args.version, args.sha256), args.sign, os.environ)
 
 
 def ask(agent: Client, args: argparse.Namespace, progress: Any = None) -> Dict[str, Any]:
     """One launch on one host."""
+    how = {"manifest": args.manifest_document, "force": args.force, "signature": args.signature}
     if args.is_url:
-        return agent.launch_url(args.project, args.source, args.sha256, args.version, args.manifest_document, args.force)
-    how = {"manifest": args.manifest_document, "force": args.force}
+        return agent.launch_url(args.project, args.source, args.sha256, args.version, **how)
     if partial.is_plain_tar(args.source):
         return partial.launch(agent, args.project, args.source, args.version, args.sha256, progress, **how)
     return agent.launch(args.project, args.source, args.version, args.sha256, progress, **how)

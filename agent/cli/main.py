@@ -69,6 +69,7 @@ SERVE_HELP = """\
 usage: ant-host-agent.pyz [serve] [--listen HOST:PORT] [--store DIR] [--token-file FILE]
                           [--no-auth] [--allow-plaintext] [--allow-host NAME[,NAME]]
                           [--tls-cert FILE --tls-key FILE [--tls-client-ca FILE]]
+                          [--signatures off|require]
 
 Run the agent of this host, in the foreground: it launches, supervises, logs and kills projects.
 SIGTERM or Ctrl-C ends the agent; its projects run on, and the next start finds them again.
@@ -81,6 +82,7 @@ SIGTERM or Ctrl-C ends the agent; its projects run on, and the next start finds 
   --allow-plaintext    permit a --listen address that other machines reach, without TLS
   --allow-host NAME    a further name or address under which it may be called, as behind a proxy;
                        its own address, localhost and the host's name always count
+  --signatures POLICY  require: launch only what a key of DIR/allowed_signers has signed (default off)
 
   --tls-cert FILE      speak TLS (1.2 or later) with this certificate and its chain, PEM, …
   --tls-key FILE       … and its key, PEM without a password; `tls-init` makes a pair

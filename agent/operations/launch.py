@@ -17,7 +17,7 @@ from agent.errors import AgentError, ArtifactFault, Conflict
 from agent.host import clock, files
 from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
-from agent.operations import canary, own, status
+from agent.operations import canary, own, signatures, status
 from agent.operations.agent import Agent, changing, forget_if_unused
 from agent.operations.outcome import conclude, start
 from agent.shim import machine
@@ -52,6 +52,7 @@ class LaunchCall:
     started: float
     force: bool = False
     left_out: Optional[Sequence[leftout.Stretch]] = None
+    signature: Optional[str] = None
 
 
 class Steps:
@@ -87,6 +88,9 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
             call = replace(call, upload=_assemble(agent, handle.layout, call, call.left_out))
             steps.finish("assemble")
         _check_call(agent, call)
+        by = signatures.signer(agent, call.project, call.version, call.upload.digest, call.signature)
+        if by is not None:
+            call = replace(call, received_from=f"{call.received_from}, signed by {by}")
         with changing(handle, create=True):
             try:
                 return _launch(agent, handle, call, steps)

@@ -28,7 +28,9 @@ from agent.web.call import (
 from agent.web.multipart_upload import MultipartUpload
 from agent.web.spool import Spool, Uploads
 
-RAW_FIELDS: Fields = {"project": PROJECT, "version": VERSION, "sha256": DIGEST, "force": flag("force")}
+RAW_FIELDS: Fields = {
+    "project": PROJECT, "version": VERSION, "sha256": DIGEST, "force": flag("force"), "signature": text("signature"),
+}  # fmt: skip
 _URL = text("artifact_url", format="uri", pattern="^[Hh][Tt][Tt][Pp][Ss]?://")
 URL_FIELDS: Fields = {**RAW_FIELDS, "artifact_url": _URL, "manifest": json_object("manifest")}
 

@@ -11,7 +11,7 @@ from agent.model import parse_project
 from agent.operations.launch import Upload
 from agent.web.spool import Spool
 
-FIELDS = ("project", "version", "sha256", "manifest", "force", "left_out")
+FIELDS = ("project", "version", "sha256", "manifest", "force", "left_out", "signature")
 FIELD_BYTES = 64 * 1024
 #: Some 10,000 stretches.
 LEFT_OUT_BYTES = 1 << 20

@@ -61,6 +61,8 @@ MAY_IMPORT = {
     "agent.cli.token": (
         "agent.cli", "agent.config", "agent.model", "agent.errors", "agent.host.clock", "agent.store.keys", "agent.store.layout",
     ),
+    # it signs what it sends
+    "agent.cli.launch": ("agent.cli", "agent.client", "agent.errors", "agent.model", "agent.host.sshsig"),
     # they look at the host itself
     "agent.cli.checks": ("agent.model", "agent.host", "agent.store.layout"),
     "agent.cli.trial": ("agent.cli", "agent.client", "agent.errors", "agent.host.procfs"),
