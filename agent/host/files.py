@@ -7,6 +7,7 @@ the fsyncs, so everything that was acknowledged to a caller is written with `dur
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -110,7 +111,9 @@ def append(path: str, line: bytes, limit_bytes: int) -> None:
             fd = following
         end = os.fstat(fd).st_size
         is_torn = end > 0 and os.pread(fd, 1, end - 1) != b"\n"  # by a power cut or a full disk: not to take this one along
-        os.write(fd, b"\n" * is_torn + line)
+        whole = b"\n" * is_torn + line
+        if os.write(fd, whole) < len(whole):  # what fits is written, and the rest would fail (write(2))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     finally:
         os.close(fd)
 
