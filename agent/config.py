@@ -211,8 +211,9 @@ def _build(given: Dict[str, _Given], environ: Mapping[str, str]) -> ServeConfig:
     signatures = given.get("signatures", _Given("off", "--signatures"))
     if signatures.text not in ("off", "require"):
         _refuse(signatures.source, signatures.text, "is no policy.", "Write off or require.")
+    cert, key, client_ca = tls
     switches = ("no_auth" in given, "allow_plaintext" in given)
-    return ServeConfig(host, port, store, token_file, *switches, allow_host.text, *tls, signatures.text)
+    return ServeConfig(host, port, store, token_file, *switches, allow_host.text, cert, key, client_ca, signatures.text)
 
 
 def _tls(given: Dict[str, _Given]) -> List[Optional[str]]:
