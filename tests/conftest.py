@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import Dict, Generator, List, Optional, Tuple
 
+import hypothesis
 import hypothesis.configuration
 import pytest
 
@@ -39,6 +40,9 @@ _TESTS = os.path.dirname(os.path.abspath(__file__))
 _PLACES = ("~/.pyenv/versions/{0}.*/bin/python{0}", "/usr/local/bin/python{0}", "/usr/bin/python{0}")
 
 hypothesis.configuration.set_hypothesis_home_dir(os.path.join(build.CACHE, "hypothesis"))
+# No test depends on chance or on how fast this machine is: always the same examples, however long one takes.
+hypothesis.settings.register_profile("always the same", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("always the same")
 
 
 @pytest.fixture(scope="session")

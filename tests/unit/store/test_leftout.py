@@ -82,6 +82,7 @@ def test_whole_again_whatever_was_left_out(tmp_path_factory: pytest.TempPathFact
         at += len(data)
     assume(is_packed or compression(rest) is None)  # what looks compressed is
     whole = b"".join(data for data, _ in pieces)
+    assume(is_packed or compression(rest) is None)  # no tar begins so: its first member would be called like that
     assert assemble(layout, gzip.compress(rest) if is_packed else rest, left_out) == (whole, (digest(whole), len(whole)))
 
 
