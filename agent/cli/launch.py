@@ -6,14 +6,13 @@ import argparse
 import os
 import sys
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 
 from agent.cli import artifact, partial
 from agent.cli.options import client
 from agent.cli.printing import ProgressLine, print_json, print_launch
 from agent.cli.watch import Watch
 from agent.client import Client, digest
-from agent.connection import Progress
 from agent.errors import UsageError
 from agent.host import sshsig
 from agent.model import parse_version
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _followed(progress: ProgressLine, watch: Watch, args: argparse.Namespace) -> Optional[Progress]:
+def _followed(progress: ProgressLine, watch: Watch, args: argparse.Namespace) -> Optional[Callable[[int, int], None]]:
     """What is told of the bytes sent: first the line with the bar, and once all are there what the project does, as it does it.
 
     On a terminal only: elsewhere the verdict with its steps is all that there is to read.
