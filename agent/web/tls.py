@@ -63,6 +63,8 @@ class Terminator:
         """Serve it in a thread of its own. Whatever becomes of it, `deliver` is called once."""
         accepted.setblocking(False)
         try:
+            if accepted.family != socket.AF_UNIX:  # a short answer would wait for the client's delayed acknowledgement (tcp(7))
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             outer = self._context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
         except OSError:  # it has gone again
             self._deliver(None, address)
