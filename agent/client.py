@@ -23,6 +23,8 @@ Json = Dict[str, Any]
 
 #: A launch, kill or restart answers when it is done: a long readiness or grace period is no fault of the network.
 WORK_SECONDS = 900.0
+#: What is followed may be silent for long.
+FOLLOW_SECONDS = 366 * 86400.0
 _CHUNK_BYTES = 256 * 1024
 _RETRY_SECONDS = 0.1
 
@@ -117,6 +119,11 @@ class Client:
     def text(self, project: str, **query: Union[str, int, float]) -> Download:
         """What the project printed: `tail`, `since`, `until`, `grep`, `run`, `follow` as the call for logs takes them."""
         target = _path(project) + "/logs?" + urlencode({"format": "text", **query})
+        return Download(self._open("GET", target, None, FOLLOW_SECONDS if "follow" in query else None), self._exchange)
+
+    def events(self, project: Optional[str] = None) -> Download:
+        """What happens, as server-sent events without an end; to one project if it is named."""
+        target = "/events" + ("?" + urlencode({"project": parse_project(project)}) if project is not None else "")
         return Download(self._open("GET", target), self._exchange)
 
     def kill(self, project: str, grace_seconds: Optional[float] = None, purge: bool = False) -> Json:
@@ -164,26 +171,18 @@ class Client:
         return self._json("GET", "/healthz")
 
     def _json(
-        self,
-        method: str,
-        target: str,
-        body: Optional[Body] = None,
-        wait_seconds: Optional[float] = None,
+        self, method: str, target: str, body: Optional[Body] = None, wait_seconds: Optional[float] = None,
         on_progress: Optional[Progress] = None,
-    ) -> Json:
+    ) -> Json:  # fmt: skip
         document = _parsed(self._read(self._open(method, target, body, wait_seconds, on_progress)))
         if document is None:
             raise self._stranger()
         return document
 
     def _open(
-        self,
-        method: str,
-        target: str,
-        body: Optional[Body] = None,
-        wait_seconds: Optional[float] = None,
+        self, method: str, target: str, body: Optional[Body] = None, wait_seconds: Optional[float] = None,
         on_progress: Optional[Progress] = None,
-    ) -> http.client.HTTPResponse:
+    ) -> http.client.HTTPResponse:  # fmt: skip
         """The answer, its body still to be read; a refusal is raised. A 503 in plain JSON is an answer: `health`."""
         answer = self._exchange.call(method, target, body, wait_seconds, on_progress)
         if answer.status < 300 or (answer.status == 503 and _content_type(answer) == "application/json"):

@@ -28,6 +28,7 @@ OPTIONS: Dict[str, Optional[str]] = {
     "allow_plaintext": None,
     "allow_host": "NAME[,NAME]",
     "signatures": "off|require",
+    "log_budget": "BYTES",
     "tls_cert": "FILE",
     "tls_key": "FILE",
     "tls_client_ca": "FILE",
@@ -35,6 +36,7 @@ OPTIONS: Dict[str, Optional[str]] = {
 _CLIENT_OPTIONS = ("url", "token", "ca", "client_cert")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_SIZE, _SHIFTS = re.compile(r"([0-9]{1,15})([KMGT]?)"), {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class ServeConfig:
     tls_key: Optional[str] = None
     tls_client_ca: Optional[str] = None
     signatures: str = "off"
+    log_budget: Optional[str] = None
 
     @property
     def listen(self) -> str:
@@ -208,12 +211,21 @@ def _build(given: Dict[str, _Given], environ: Mapping[str, str]) -> ServeConfig:
     for name in _split(allow_host.text):
         if not any(_is_address(family, name) for family in (socket.AF_INET, socket.AF_INET6)):
             _check_host_name(name, allow_host.text, allow_host.source)
+    budget = _bytes(given["log_budget"]) if "log_budget" in given else None
     signatures = given.get("signatures", _Given("off", "--signatures"))
     if signatures.text not in ("off", "require"):
         _refuse(signatures.source, signatures.text, "is no policy.", "Write off or require.")
     cert, key, client_ca = tls
     switches = ("no_auth" in given, "allow_plaintext" in given)
-    return ServeConfig(host, port, store, token_file, *switches, allow_host.text, cert, key, client_ca, signatures.text)
+    return ServeConfig(host, port, store, token_file, *switches, allow_host.text, cert, key, client_ca, signatures.text, budget)
+
+
+def _bytes(given: _Given) -> str:
+    """A size as a whole number of bytes, in digits: `20G` is 20 GiB."""
+    found = _SIZE.fullmatch(given.text)
+    if found is None or int(found[1]) == 0:
+        _refuse(given.source, given.text, "is no size.", "Write bytes, or for example 500M or 20G.")
+    return str(int(found[1]) << _SHIFTS[found[2]])
 
 
 def _tls(given: Dict[str, _Given]) -> List[Optional[str]]:

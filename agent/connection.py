@@ -91,7 +91,9 @@ class Exchange:
         connection = self._connect()
         try:
             self._send_head(connection, method, target, body)
-            incoming = _Incoming(connection.sock, self._timeout_seconds)
+            # what may be waited for so long may be silent for as long: lines that are followed
+            silence_seconds = max(self._timeout_seconds, wait_seconds or 0.0) if method == "GET" else self._timeout_seconds
+            incoming = _Incoming(connection.sock, silence_seconds)
             if body is not None:
                 _send_body(incoming, body, on_progress)
             return incoming.answer(method, wait_seconds or self._timeout_seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from typing import BinaryIO, Optional
+from typing import BinaryIO, Callable, Optional
 
 from agent.connection import Exchange, Progress
 
@@ -26,10 +26,17 @@ class Download:
     def __exit__(self, *_: object) -> None:
         self._answer.close()
 
+    def arriving(self) -> bytes:
+        """What has arrived, at least a byte, which may have to be waited for; b"" at the end."""
+        return self._read(self._answer.read1, _CHUNK_BYTES)
+
     def read(self, size: int = _CHUNK_BYTES) -> bytes:
-        """At most `size` bytes; b"" at the end."""
+        """Exactly `size` bytes, fewer at the end."""
+        return self._read(self._answer.read, size)
+
+    def _read(self, read: Callable[[int], bytes], size: int) -> bytes:
         try:
-            data = self._answer.read(size)
+            data = read(size)
         except (OSError, http.client.HTTPException) as error:
             self._exchange.raise_lost(error)
         self.received_bytes += len(data)

@@ -17,6 +17,8 @@ from agent.errors import ArtifactFault, MalformedRequest
 from agent.manifest_launch import read_before_launch, read_migrations, read_readiness, read_sockets
 from agent.model import (
     MIN_SEGMENT_BYTES,
+    SEPARATE,
+    TOGETHER,
     Hook,
     LogPolicy,
     Migrations,
@@ -200,7 +202,7 @@ def _restart(name: str, value: Any, warnings: List[str]) -> RestartPolicy:
 
 
 def _logs(name: str, value: Any, warnings: List[str]) -> LogPolicy:
-    members = read_known(name, value, ("segment_bytes", "segments", "include"), warnings)
+    members = read_known(name, value, ("segment_bytes", "segments", "include", "streams"), warnings)
     if "segment_bytes" in members:
         read_integer(f"{name}.segment_bytes", members["segment_bytes"], MIN_SEGMENT_BYTES, 1 << 40)
     if "segments" in members:
@@ -210,6 +212,8 @@ def _logs(name: str, value: Any, warnings: List[str]) -> LogPolicy:
         refuse(name, f"segments times segment_bytes is more than {_MOST_LOG_BYTES}", "Keep less: logs never fill the host.")
     if "include" in members:
         members["include"] = _globs(f"{name}.include", members["include"])
+    if "streams" in members and members["streams"] not in (TOGETHER, SEPARATE):
+        refuse(f"{name}.streams", f"expected {TOGETHER} or {SEPARATE}")
     return LogPolicy(**members)
 
 

@@ -15,6 +15,8 @@ AGENT_PROJECT = "ant-host-agent"
 SCHEMA = 1
 #: What a key may do; each may do what those before it may.
 READ, DEPLOY, ADMIN = ROLES = ("read", "deploy", "admin")
+#: Whether standard output and standard error can be told apart.
+TOGETHER, SEPARATE = "together", "separate"
 #: No manifest may ask for smaller log segments.
 MIN_SEGMENT_BYTES = 1024
 #: How many sockets a project may have its shim hold.
@@ -94,11 +96,12 @@ class RestartPolicy:
 
 @dataclass(frozen=True)
 class LogPolicy:
-    """Output is kept in `segments` files of at most `segment_bytes`; `include` globs go into the tar, too."""
+    """Output is kept in `segments` files of at most `segment_bytes`; `include` globs go into the tar; `streams`: see above."""
 
     segment_bytes: int = 10 * 1024 * 1024
     segments: int = 10
     include: Tuple[str, ...] = ()
+    streams: str = TOGETHER
 
 
 @dataclass(frozen=True)
@@ -256,12 +259,8 @@ class UnknownExit:
 
 ExitCause = Union[Exited, Signaled, FailedToStart, NotReady, UnknownExit]
 _CAUSES: Dict[str, Any] = {
-    "exited": Exited,
-    "signaled": Signaled,
-    "failed_to_start": FailedToStart,
-    "not_ready": NotReady,
-    "unknown": UnknownExit,
-}
+    "exited": Exited, "signaled": Signaled, "failed_to_start": FailedToStart, "not_ready": NotReady, "unknown": UnknownExit,
+}  # fmt: skip
 
 
 def cause_to_json(cause: ExitCause) -> Dict[str, Any]:

@@ -16,7 +16,7 @@ executable, or a link to it on the PATH. Project ids come from the agent on this
 """
 
 #: Verbs whose first word is a project that is there.
-OF_PROJECTS = ("status", "why", "logs", "kill", "restart", "rollback", "launch", "secrets")
+OF_PROJECTS = ("status", "why", "logs", "events", "kill", "restart", "rollback", "launch", "secrets")
 _NAMES = ("ant-host-agent.pyz", "ant-host-agent")
 
 _BASH = """\

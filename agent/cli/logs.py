@@ -5,25 +5,29 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import stat
 import sys
-import tarfile
-from typing import BinaryIO, cast
+from typing import BinaryIO, Dict, Iterator, Union
 
 from agent.cli.options import client
 from agent.cli.printing import ProgressLine
 from agent.download import Download
-from agent.errors import Unreachable, UsageError
+from agent.errors import UsageError
 
 EPILOG = """\
-The tar holds the output's segments, oldest first, the shim's own events, the record and the history.
+The tar holds the output's segments, oldest first, the shim's own events, crash capsules, the record and
+the history. Each option that chooses lines asks for text.
 
   ant-host-agent.pyz logs hello -o hello-logs.tar
-  ant-host-agent.pyz logs hello --text | less
+  ant-host-agent.pyz logs hello -f --tail 20
+  ant-host-agent.pyz logs hello --since 10m --grep ERROR
+  ant-host-agent.pyz logs hello --run last | less
 """
 
-_OUTPUT = re.compile(r"[^/]+/logs/output-\d+\.log")
+#: The options that choose lines, which are parameters of the call, too.
+_CHOICES = ("stream", "tail", "since", "until", "grep", "run")
+_AGO = re.compile(r"(\d+)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,53 +35,65 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("project", metavar="PROJECT")
     parser.add_argument("-o", "--output", metavar="FILE", help="where to (default: stdout, if it is no terminal)")
     parser.add_argument("--text", action="store_true", help="only what the project printed, as it printed it")
+    lines = parser.add_argument_group("which lines, as text")
+    lines.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
+    lines.add_argument("--stream", choices=("stdout", "stderr"), help="one of them, where the release has them told apart")
+    lines.add_argument("-n", "--tail", metavar="N", type=int, help="the last N lines")
+    lines.add_argument("--since", metavar="WHEN", help="from then on: 90s, 10m, 2h, 1d (ago), or 2026-01-31T12:04:31Z")
+    lines.add_argument("--until", metavar="WHEN", help="up to then")
+    lines.add_argument("--grep", metavar="TEXT", help="lines with this text in them, as it is, no pattern")
+    lines.add_argument("--run", metavar="N", help="what one run printed: its number, or last", dest="of_run")
 
 
 def run(args: argparse.Namespace) -> int:
     """Save the tar or print the text."""
-    if args.output is None and not args.text and sys.stdout.isatty():
+    query = dict(_query(args))
+    is_text = args.text or bool(query)
+    if args.output is None and not is_text and sys.stdout.isatty():
         raise UsageError("A tar is no sight for a terminal.", "Use -o FILE for the tar, or --text for the output.")
-    with client(args).logs(args.project) as download:
+    agent = client(args)
+    with agent.text(args.project, **query) if is_text else agent.logs(args.project) as download:
         if args.output is None:
-            _write(download, sys.stdout.buffer, args.text)
-        elif _is_special(args.output):
+            _write(download, sys.stdout.buffer)
+        elif args.follow or _is_special(args.output):
             with open(args.output, "wb") as file:
-                _write(download, file, args.text)
+                _write(download, file)
         else:
-            _save(download, args.output, args.text)
+            _save(download, args.output)
+    if args.follow:
+        sys.stderr.write("ant-host-agent: the agent ended it: the project is gone, or the agent was upgraded. Call again.\n")
     return 0
 
 
-def print_output(download: Download, file: BinaryIO) -> None:
-    """The output's segments one after the other, taken out of the tar while it arrives."""
-    try:
-        # The stream is never extracted: names are compared, contents are copied.
-        with tarfile.open(mode="r|", fileobj=cast(BinaryIO, download)) as tar:
-            for member in tar:
-                content = tar.extractfile(member) if member.isreg() and _OUTPUT.fullmatch(member.name) else None
-                if content is not None:
-                    shutil.copyfileobj(content, file)
-    except tarfile.TarError as error:
-        raise Unreachable(f"What arrived is no tar ({error}).", "Check the address: --url.") from error
+def _query(args: argparse.Namespace) -> Iterator[tuple[str, Union[str, int]]]:
+    given: Dict[str, Union[str, int, None]] = {**vars(args), "run": args.of_run}
+    for name in _CHOICES:
+        value = given[name]
+        if value is not None:
+            yield name, _moment(value) if name in ("since", "until") else value
+    if args.follow:
+        yield "follow", "true"
 
 
-def _write(download: Download, file: BinaryIO, text: bool) -> None:
-    if text:
-        print_output(download, file)
-    else:
-        download.save(file)
-    file.flush()
+def _moment(text: object) -> str:
+    """`10m` as the seconds that the call takes; anything else as it is, for the agent to judge."""
+    found = _AGO.fullmatch(str(text))
+    return str(int(found[1]) * _SECONDS[found[2]]) if found else str(text)
 
 
-def _save(download: Download, path: str, text: bool) -> None:
+def _write(download: Download, file: BinaryIO) -> None:
+    """Each piece as it arrives."""
+    for data in iter(download.arriving, b""):
+        file.write(data)
+        file.flush()
+
+
+def _save(download: Download, path: str) -> None:
     """A file appears under its name when it is whole."""
     part = f"{path}.{os.getpid()}.part"
     try:
         with open(part, "xb") as file, ProgressLine("downloading") as progress:
-            if text:
-                print_output(download, file)
-            else:
-                download.save(file, progress)
+            download.save(file, progress)
         os.replace(part, path)
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror}.", "Name another file with -o.") from error

@@ -7,7 +7,23 @@ import difflib
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional, Sequence
 
-from agent.cli import completion, doctor, hosts, install, kill, launch, logs, secrets, simple, status, stop, tls_init, token, why
+from agent.cli import (
+    completion,
+    doctor,
+    events,
+    hosts,
+    install,
+    kill,
+    launch,
+    logs,
+    secrets,
+    simple,
+    status,
+    stop,
+    tls_init,
+    token,
+    why,
+)
 from agent.cli.hosts import OnHosts
 from agent.cli.options import parser
 from agent.cli.printing import launch_sentence, print_json
@@ -49,6 +65,7 @@ VERBS: Dict[str, Verb] = {
     "status": Verb("Show what the projects are doing, and why.", status.arguments, status.run, status.EPILOG, status.ON_HOSTS),
     "why": Verb("Explain one project: what happened, why, and what happens next.", why.arguments, why.run, why.EPILOG),
     "logs": Verb("Fetch a project's logs.", logs.arguments, logs.run, logs.EPILOG),
+    "events": Verb("Follow what happens on the host.", events.arguments, events.run, events.EPILOG),
     "kill": Verb("Kill a project, its whole process tree.", kill.arguments, kill.run, kill.EPILOG, kill.ON_HOSTS),
     "restart": Verb("Start a project's current release again.", simple.project, simple.restart, "", simple.RESTART),
     "rollback": Verb("Launch an older release of a project.", simple.project_and_version, simple.rollback, "", simple.ROLLBACK),
@@ -69,7 +86,7 @@ SERVE_HELP = """\
 usage: ant-host-agent.pyz [serve] [--listen HOST:PORT] [--store DIR] [--token-file FILE]
                           [--no-auth] [--allow-plaintext] [--allow-host NAME[,NAME]]
                           [--tls-cert FILE --tls-key FILE [--tls-client-ca FILE]]
-                          [--signatures off|require]
+                          [--signatures off|require] [--log-budget BYTES]
 
 Run the agent of this host, in the foreground: it launches, supervises, logs and kills projects.
 SIGTERM or Ctrl-C ends the agent; its projects run on, and the next start finds them again.
@@ -83,6 +100,8 @@ SIGTERM or Ctrl-C ends the agent; its projects run on, and the next start finds 
   --allow-host NAME    a further name or address under which it may be called, as behind a proxy;
                        its own address, localhost and the host's name always count
   --signatures POLICY  require: launch only what a key of DIR/allowed_signers has signed (default off)
+  --log-budget BYTES   what all logs together may take, for example 20G (default: a tenth of the file
+                       system, at most 10 GiB); whoever has most gives its oldest segment first
 
   --tls-cert FILE      speak TLS (1.2 or later) with this certificate and its chain, PEM, …
   --tls-key FILE       … and its key, PEM without a password; `tls-init` makes a pair

@@ -12,6 +12,7 @@ from agent.store.layout import ProjectLayout
 from agent.store.logs import open_project_logs
 from agent.store.logtar import LogTar
 from agent.store.output import Output
+from agent.store.streams import OneStream
 from agent.store.text import Text, TextQuery, tail_begin
 from agent.store.timeline import Timeline
 
@@ -32,7 +33,7 @@ def tar(agent: Agent, project: str, etag: str = "") -> LogTar:
 def text(agent: Agent, project: str, query: TextQuery) -> Text:
     """The lines that are asked for, to be streamed. NotFound for an unknown project, or a run that is not kept."""
     layout = agent.known(project).layout
-    output = Output(layout)
+    output = Output(layout) if query.stream is None else OneStream(layout, query.stream)
     try:
         begin, end = _stretch(layout, output, query)
         if query.tail is not None:

@@ -7,6 +7,7 @@ outcome is known and not yet concluded is; what a dead process left in staging g
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import sys
 import threading
@@ -15,10 +16,13 @@ from agent.errors import AgentError, Conflict
 from agent.model import AGENT_PROJECT
 from agent.operations import canary
 from agent.operations.agent import Agent, changing
+from agent.operations.log_budget import keep_budget
 from agent.operations.outcome import conclude
 from agent.store import staging
 
 INTERVAL_SECONDS = 2.0
+#: So often, in scans, all logs are counted.
+_BUDGET_SCANS = 5
 
 
 def reconcile(agent: Agent) -> None:
@@ -47,8 +51,19 @@ def _clear_canary(agent: Agent) -> None:
             canary.clear(agent)
 
 
+def _keep_budget(agent: Agent) -> None:
+    try:
+        keep_budget(agent)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"the budget for logs can't be kept: {error}\n")
+
+
 def keep_reconciling(agent: Agent, stopped: threading.Event) -> None:
     """Scan now and every few seconds, at times that differ between the hosts of a fleet."""
-    while not stopped.is_set():
+    for number in itertools.count():
+        if stopped.is_set():
+            return
         reconcile(agent)
+        if number % _BUDGET_SCANS == 0:
+            _keep_budget(agent)
         stopped.wait(INTERVAL_SECONDS * random.uniform(0.8, 1.2))

@@ -1,9 +1,13 @@
-"""The project's output: from a FIFO into numbered segments, without a byte passing through this process.
+"""The output: from a FIFO, or one for each of its streams, into numbered segments, without a byte passing through this process.
 
 The project holds the FIFO open read-write, so the death of a shim gives it no SIGPIPE and the
 next shim reads on where the last one stopped. splice(2) moves pages from pipe to file, so a
 `kill -9` between two instructions neither loses nor repeats a byte; where Python has no
 os.splice (3.9) it is read and written, and a `kill -9` may lose what was in between.
+
+Streams that are told apart go into the same segments, in the order of arrival: a mark beside the segment says, before
+the bytes are moved, of which stream they are. So a `kill -9` leaves no byte in doubt: one mark too many at most,
+which the next shim's first mark replaces.
 """
 
 from __future__ import annotations
@@ -11,13 +15,13 @@ from __future__ import annotations
 import os
 import select
 import sys
-from typing import Tuple
+from typing import Optional, Tuple
 
 from agent.host import files
-from agent.model import MIN_SEGMENT_BYTES
-from agent.shim.times import Times
+from agent.model import MIN_SEGMENT_BYTES, LogPolicy
+from agent.shim.times import Marks, Times
 from agent.store.layout import ProjectLayout
-from agent.store.segments import segment_name, segment_numbers
+from agent.store.segments import STDERR, STDOUT, STREAM_MARK_BYTES, segment_name, segment_numbers, streams_name
 
 _CHUNK_BYTES = 1 << 20
 _READ_BYTES = 1 << 16
@@ -28,22 +32,39 @@ _DRAIN_PUMPS = 256
 class Capture:
     """One project's FIFO and the segment being written, after `prepare`. OSError when the store can't hold them.
 
-    `segment_bytes` and `segments` are the cap, set by whoever knows the release.
+    `segment_bytes` and `segments` are the cap, set by whoever knows the release. Until then nothing is removed: the release
+    may well want to keep more than others.
     """
 
-    def __init__(self, layout: ProjectLayout, number: int, segment_bytes: int, segments: int) -> None:
+    def __init__(self, layout: ProjectLayout, number: int) -> None:
+        self._layout = layout
         self._logs = layout.logs
         self._number = number
-        self.segment_bytes = segment_bytes
-        self.segments = segments
+        self.segment_bytes = LogPolicy.segment_bytes
+        self.segments: Optional[int] = None
         self.lost_bytes = 0
         self.lost_at = (0, 0)
         self.reader = os.open(layout.fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)  # read-write: it never ends
         self._readable = select.poll()
         self._readable.register(self.reader, select.POLLIN)
+        self._streams = {self.reader: STDOUT}
         self._times = Times(layout, number)
         self._segment = self._open_segment(number)
         self._offset = os.lseek(self._segment, 0, os.SEEK_END)
+        self._marks = Marks(self._logs, number)
+        self.listen_to_errors()
+
+    @property
+    def readers(self) -> Tuple[int, ...]:
+        """The FIFOs' descriptors."""
+        return tuple(self._streams)
+
+    def listen_to_errors(self) -> None:
+        """From now on standard error, too, if a release has asked for it apart."""
+        if len(self._streams) == 1 and os.path.exists(self._layout.error_fifo):
+            reader = os.open(self._layout.error_fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+            self._streams[reader] = STDERR
+            self._readable.register(reader, select.POLLIN)
 
     @property
     def has_gap(self) -> bool:
@@ -55,30 +76,33 @@ class Capture:
         """Segment number and byte offset of the next byte."""
         return self._number, self._offset
 
-    def pump(self) -> bool:
-        """Move what the FIFO holds, at most one chunk; False when it was empty.
+    def pump(self, reader: int) -> bool:
+        """Move what this FIFO holds, at most one chunk; False when it was empty.
 
         A disk that refuses costs the bytes, counted in `lost_bytes`, and never blocks the project.
         """
-        return self._pump_at_most(_CHUNK_BYTES)
+        return self._pump_at_most(reader, _CHUNK_BYTES)
 
-    def _pump_at_most(self, limit: int) -> bool:
+    def _pump_at_most(self, reader: int, limit: int) -> bool:
         try:
-            if self._offset >= self.segment_bytes:
+            room = self.segment_bytes - self._offset - self._marks.size
+            if room <= (STREAM_MARK_BYTES if len(self._streams) > 1 else 0):
                 self._rotate()
             self._times.note(self._number, self._offset)
-            moved = self._move(min(limit, self.segment_bytes - self._offset))
+            self._marks.note(self._streams[reader], self._offset)
+            moved = self._move(reader, min(limit, self.segment_bytes - self._offset - self._marks.size))
         except BlockingIOError:
             return False
         except OSError:
-            return self._discard()
+            return self._discard(reader)
         self._offset += moved
         return moved > 0
 
     def drain(self) -> None:
-        """Move everything that the FIFO holds now. Once no process of the project is left, that is all there will be."""
+        """Move everything that the FIFOs hold now. Once no process of the project is left, that is all there will be."""
         for _ in range(_DRAIN_PUMPS):
-            if not self._readable.poll(0) or not self.pump():
+            moved = [self.pump(fd) for fd, _ in self._readable.poll(0)]
+            if not any(moved):
                 return
 
     def pump_until(self, fd: int) -> None:
@@ -86,22 +110,27 @@ class Capture:
 
         Meanwhile a turn may be starting a release with another cap than the one known here.
         """
-        both = select.poll()
-        for either in (self.reader, fd):
-            both.register(either, select.POLLIN)
-        while self._offset < MIN_SEGMENT_BYTES and all(ready != fd for ready, _ in both.poll()):
-            self._pump_at_most(MIN_SEGMENT_BYTES - self._offset)
+        every = select.poll()
+        for either in (*self._streams, fd):
+            every.register(either, select.POLLIN)
+        while self._offset < MIN_SEGMENT_BYTES:
+            ready = [found for found, _ in every.poll()]
+            if fd in ready:
+                return
+            for reader in ready:
+                if self._offset < MIN_SEGMENT_BYTES:
+                    self._pump_at_most(reader, MIN_SEGMENT_BYTES - self._offset)
 
-    def _move(self, limit: int) -> int:
+    def _move(self, reader: int, limit: int) -> int:
         if sys.version_info >= (3, 10):
-            return os.splice(self.reader, self._segment, limit, flags=os.SPLICE_F_NONBLOCK)
-        data = os.read(self.reader, min(limit, _READ_BYTES))
+            return os.splice(reader, self._segment, limit, flags=os.SPLICE_F_NONBLOCK)
+        data = os.read(reader, min(limit, _READ_BYTES))
         files.write_all(self._segment, data)
         return len(data)
 
-    def _discard(self) -> bool:
+    def _discard(self, reader: int) -> bool:
         try:
-            lost = len(os.read(self.reader, _READ_BYTES))
+            lost = len(os.read(reader, _READ_BYTES))
         except BlockingIOError:
             return False
         self.lost_at = self.lost_at if self.lost_bytes else self.position
@@ -114,9 +143,12 @@ class Capture:
         self._segment = following
         self._number += 1
         self._offset = os.lseek(self._segment, 0, os.SEEK_END)
+        self._marks = Marks(self._logs, self._number)
+        oldest = self._number - self.segments if self.segments is not None else 0
         for number in segment_numbers(self._logs):
-            if number <= self._number - self.segments:
-                files.remove_if_present(f"{self._logs}/{segment_name(number)}")
+            if number <= oldest:
+                for name in (segment_name(number), streams_name(number)):
+                    files.remove_if_present(f"{self._logs}/{name}")
 
     def _open_segment(self, number: int) -> int:
         path = f"{self._logs}/{segment_name(number)}"

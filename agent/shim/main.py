@@ -11,7 +11,7 @@ from typing import List, NoReturn
 from agent.errors import EXIT_AGENT_FAULT, EXIT_OK
 from agent.host import clock, files, prctl
 from agent.host.notify import Notifier
-from agent.model import AGENT_PROJECT, LogPolicy
+from agent.model import AGENT_PROJECT
 from agent.shim import machine
 from agent.shim.agent_turn import AgentTurn
 from agent.shim.capture import Capture
@@ -21,8 +21,6 @@ from agent.shim.record import read_record
 from agent.shim.resident import Answer, Seen, in_a_fork, install_handlers, renew_wake, reside
 from agent.store.layout import ProjectLayout, StoreLayout
 from agent.store.segments import EVENTS_BYTES, prepare
-
-_CAP = LogPolicy()
 
 
 def main(arguments: List[str]) -> int:
@@ -45,7 +43,7 @@ def main(arguments: List[str]) -> int:
     nursery = Nursery(store, passed, run_project, notifier)
     gc.collect()
     gc.freeze()  # forked shims share these pages for as long as nobody writes to them
-    capture = Capture(layout, prepare(layout), _CAP.segment_bytes, _CAP.segments)
+    capture = Capture(layout, prepare(layout))
     wake = install_handlers()
     signal.signal(signal.SIGHUP, nursery.hang_up)
     reside(capture, wake, lambda seen: AgentTurn(layout, seen, nursery).take(), nursery)
@@ -64,7 +62,7 @@ def run_project(store: StoreLayout, project: str, number: int) -> NoReturn:
         wake = renew_wake()
         prctl.set_subreaper()
         prctl.set_title(b"ant-host-agent shim " + project.encode())
-        capture = Capture(layout, number, _CAP.segment_bytes, _CAP.segments)
+        capture = Capture(layout, number)
         reside(capture, wake, in_a_fork(lambda seen: _take_turn(layout, seen), capture))
         os._exit(EXIT_OK)
     finally:

@@ -107,7 +107,8 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
         is_due = answer.due > 0.0 and time.monotonic() >= answer.due
         if arriving or ended or is_due or _noted or capture.has_gap or (nursery is not None and nursery.has_news):
             _noted.discard(POKE)  # what remains is the wish to leave, for good
-            capture.drain()
+            if not arriving:  # how large a segment may become is not known yet
+                capture.drain()
             about_output = (capture.reader, capture.position, capture.lost_bytes)
             about_us = (os.getpid(), arriving, bool(_noted))
             seen = Seen(*about_us, ended, childless, *about_output, pidfd, usage, capture.lost_at, held)
@@ -116,6 +117,7 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
                 arriving, ended, usage = False, [], {}
                 capture.lost_bytes -= about_output[2]
                 capture.segment_bytes, capture.segments = taken.segment_bytes, taken.segments
+                capture.listen_to_errors()
                 for fd in held:
                     os.close(fd)
                 held = taken.held
@@ -145,7 +147,7 @@ def reap(usage: Dict[int, Usage]) -> Tuple[List[Tuple[int, int]], bool]:
 def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], due: float) -> bool:
     """Until something happens or is due; whether it was the end of the watched process."""
     poll = select.poll()
-    for fd in (capture.reader, wake, pidfd, *(nursery.fds if nursery is not None else ())):
+    for fd in (*capture.readers, wake, pidfd, *(nursery.fds if nursery is not None else ())):
         if fd >= 0:
             poll.register(fd, select.POLLIN)
     has_ended = False
@@ -155,8 +157,8 @@ def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], d
     if POKE in _noted:
         milliseconds = 0
     for fd, _ in poll.poll(milliseconds):
-        if fd == capture.reader:
-            capture.pump()
+        if fd in capture.readers:
+            capture.pump(fd)
         elif fd == wake:
             os.read(wake, 4096)
         elif fd == pidfd:

@@ -13,7 +13,18 @@ from typing import List, Optional, Union
 
 from agent.errors import AgentError
 from agent.host import cgroups, clock, drafts, files, procfs
-from agent.model import ExitCause, Exited, FailedToStart, NotReady, Release, RestartPolicy, Signaled, StopPolicy, signal_number
+from agent.model import (
+    SEPARATE,
+    ExitCause,
+    Exited,
+    FailedToStart,
+    NotReady,
+    Release,
+    RestartPolicy,
+    Signaled,
+    StopPolicy,
+    signal_number,
+)
 from agent.shim import ladder, machine
 from agent.shim.capsule import write_capsule
 from agent.shim.capture import open_writer
@@ -29,6 +40,7 @@ from agent.shim.sockets import Sockets
 from agent.shim.tree import Spawned, Tree, spawn
 from agent.shim.verdict import must_prepare, verdict
 from agent.store.layout import ProjectLayout
+from agent.store.segments import make_fifo
 
 
 class Run:
@@ -128,9 +140,23 @@ class Run:
         try:
             rights = claim(release, self.layout, output, self._group_name(run if beside else None))
             self.group = rights.group
-            return spawn(release.command, self.layout.release(release.version), environ, output, sockets, rights)
+            errors = self._open_errors(release, output)
+            try:
+                return spawn(release.command, self.layout.release(release.version), environ, output, sockets, rights, errors)
+            finally:
+                os.close(errors)
         finally:
             os.close(output)
+
+    def _open_errors(self, release: Release, output: int) -> int:
+        """Where its errors go: with its output, or through a FIFO of their own, which the resident opens after this turn."""
+        if release.logs.streams != SEPARATE:
+            return os.dup(output)
+        make_fifo(self.layout.error_fifo)
+        errors = os.open(self.layout.error_fifo, os.O_RDWR | os.O_NOFOLLOW)
+        owner = os.fstat(output)
+        os.fchown(errors, owner.st_uid, owner.st_gid)
+        return errors
 
     def _is_preparing(self) -> bool:
         """Whether the wanted release has yet to be prepared, and the old one runs on meanwhile."""

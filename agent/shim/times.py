@@ -1,14 +1,26 @@
-"""When output came: one mark a second beside it, since the output's own bytes are kept as they are."""
+"""When output came, and of which stream it is: marks beside it, since the output's own bytes are kept as they are."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
+from typing import Optional
 
 from agent.host import clock, files
 from agent.store.layout import ProjectLayout
-from agent.store.segments import EVENTS_BYTES, MARK_BYTES, TIMES_LIMIT_BYTES, mark, older, times_path
+from agent.store.segments import (
+    EVENTS_BYTES,
+    MARK_BYTES,
+    STDOUT,
+    STREAM_MARK_BYTES,
+    TIMES_LIMIT_BYTES,
+    mark,
+    older,
+    stream_mark,
+    streams_name,
+    times_path,
+)
 
 #: Between two lines on rotations, so that a flood does not push the other events out of their file.
 _ROTATIONS_SECONDS = 10.0
@@ -52,3 +64,32 @@ class Times:
                 os.rename(self._path, older(self._path))
         finally:
             os.close(fd)
+
+
+class Marks:
+    """Writes `logs/output-*.streams` beside one segment. `size` is how long the file is.
+
+    A disk that refuses costs the mark, and the next bytes try again.
+    """
+
+    def __init__(self, logs: str, number: int) -> None:
+        self._path = f"{logs}/{streams_name(number)}"
+        try:
+            self.size = os.lstat(self._path).st_size
+        except OSError:
+            self.size = 0
+        # of what another shim marked last nothing is known
+        self._stream: Optional[int] = None if self.size else STDOUT
+
+    def note(self, stream: int, offset: int) -> None:
+        """What is moved to `offset` is of this stream."""
+        if stream == self._stream:
+            return
+        with contextlib.suppress(OSError):
+            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                at = self.size // STREAM_MARK_BYTES * STREAM_MARK_BYTES  # a torn one is written over
+                os.pwrite(fd, stream_mark(offset, stream), at)
+                self.size, self._stream = at + STREAM_MARK_BYTES, stream
+            finally:
+                os.close(fd)

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import struct
-from typing import List, Mapping, NoReturn, Optional, Sequence
+from typing import List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from agent.host import cgroups, procfs, signals
 from agent.host.procfs import Process
@@ -47,9 +47,12 @@ class Spawned:
 
 def spawn(
     command: Sequence[str], directory: str, environ: Mapping[str, str], output: int,
-    sockets: Mapping[str, int], rights: Rights = UNCHANGED,
+    sockets: Mapping[str, int], rights: Rights = UNCHANGED, errors: Optional[int] = None,
 ) -> Spawned:  # fmt: skip
-    """Fork a child in its own session with descriptors 0, 1, 2 and its sockets only, and these rights. OSError if fork fails."""
+    """Fork a child in its own session with descriptors 0, 1, 2 and its sockets only, and these rights. OSError if fork fails.
+
+    Its standard error goes to `errors`, else where its output goes.
+    """
     gate_reader, gate = os.pipe()
     verdict, verdict_writer = os.pipe()
     try:
@@ -60,7 +63,8 @@ def spawn(
         raise
     if pid == 0:
         os.close(gate)  # or the end of the shim would not end our wait for it
-        _become(command, directory, environ, output, sockets, rights, gate_reader, verdict_writer)
+        outputs = (output, output if errors is None else errors)
+        _become(command, directory, environ, outputs, sockets, rights, gate_reader, verdict_writer)
     os.close(gate_reader)
     os.close(verdict_writer)
     # the gate keeps it alive, so it has a start time
@@ -68,7 +72,7 @@ def spawn(
 
 
 def _become(
-    command: Sequence[str], directory: str, environ: Mapping[str, str], output: int,
+    command: Sequence[str], directory: str, environ: Mapping[str, str], outputs: Tuple[int, int],
     sockets: Mapping[str, int], rights: Rights, gate: int, verdict: int,
 ) -> NoReturn:  # fmt: skip
     try:
@@ -82,8 +86,8 @@ def _become(
         rights.take()
         os.chdir(directory)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        for number, fd in enumerate(outputs, 1):
+            os.dup2(fd, number)
         for index, fd in enumerate(held):
             os.dup2(fd, FIRST_FD + index)
         os.execve(command[0], list(command), {**environ, **listen_environment(tuple(sockets))})

@@ -43,6 +43,7 @@ class Turn(Launching):
             self.journal.publish(shim=shim)
         self._tell_gap()
         self.want = read_want(self.layout)
+        self.journal.fallback = self.want.fallback if self.want is not None else None
         self._look()
         self._step()
         if self.record.state == machine.RUNNING:
@@ -189,6 +190,8 @@ class Turn(Launching):
             if killed or self.sockets.keep_only(None):
                 self.journal.publish(killed=killed or self.record.killed)  # once they are gone, a turn comes here again
             else:
+                pids = [entry["pid"] for entry in self.record.killed]
+                self.journal.announce("killed", version=self.record.version, killed=pids)
                 self.journal.go(machine.FINISH, "down, as wanted", generation=want.generation, settled=True)
                 self._be_done()
         elif not self._is_preparing():

@@ -60,6 +60,11 @@ class ProjectLayout:
         return self.root + "/log.fifo"
 
     @property
+    def error_fifo(self) -> str:
+        """Where standard error comes through, once a release has asked for it apart."""
+        return self.root + "/error.fifo"
+
+    @property
     def logs(self) -> str:
         return self.root + "/logs"
 
@@ -115,6 +120,11 @@ class StoreLayout:
     def audit(self) -> str:
         """One line for every call that changes something, and for those who tried without a key."""
         return self.root + "/audit.jsonl"
+
+    @property
+    def events(self) -> str:
+        """What happens to all projects, as JSON lines: what `GET /events` follows."""
+        return self.root + "/events.jsonl"
 
     @property
     def allowed_signers(self) -> str:

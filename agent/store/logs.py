@@ -23,7 +23,7 @@ from agent.model import parse_version
 from agent.store.layout import ProjectLayout
 from agent.store.logtar import LogTar, Member
 from agent.store.output import open_directory, open_plain, open_segments
-from agent.store.segments import segment_name
+from agent.store.segments import segment_name, streams_name
 
 INCLUDED_BYTES = 64 * 1024 * 1024
 INCLUDED_FILES = 200
@@ -38,6 +38,7 @@ _README = """\
 Everything that this host knows of project {project}.
 
 {project}/logs/output-*.log   what it printed, oldest first; joined they are its output, byte for byte
+{project}/logs/output-*.streams  of which stream (0 output, 1 errors) the bytes from an offset on are, if told apart
 {project}/logs/times.jsonl    when: [time, segment, offset] of the next byte then, one line a second of output
 {project}/logs/events.jsonl   its shim's events: starts (with run and position), ends with their cause, gaps with bytes lost
 {project}/crashes/run-*.json  for each of the last abnormal ends: cause, last lines, peak of memory, names in its environment
@@ -137,7 +138,17 @@ class _Collection:
         segments = open_segments(logs, self._snapshot.last)
         self._last = segments[-1].number if segments else 0
         for segment in segments:
-            self._add(segment.fd, "logs/" + segment_name(segment.number), grows=segment.number == self._last)
+            size = self._add(segment.fd, "logs/" + segment_name(segment.number), grows=segment.number == self._last)
+            self._add_marks(logs, segment.number, size)
+
+    def _add_marks(self, logs: int, number: int, size: int) -> None:
+        """Which bytes of the segment, as far as it is in the snapshot, are of which stream."""
+        fd = open_plain(logs, streams_name(number))
+        if fd is None:
+            return
+        with open(fd, "rb") as file:
+            marks = [line for line in file if int(line[1:17]) < size] if os.fstat(fd).st_size else []
+        self.add_bytes("logs/" + streams_name(number), b"".join(marks))
 
     def _add(self, fd: int, member: str, grows: bool) -> int:
         found = os.fstat(fd)

@@ -117,8 +117,16 @@ class Output:
             if number < segment.number:
                 return start
             if number == segment.number:
-                return start + min(offset, segment.size)
+                return start + self._before(segment, offset)
         return self.size
+
+    def _before(self, segment: Segment, offset: int) -> int:
+        """How many bytes of the row are in the segment before that offset of the file."""
+        return min(offset, segment.size)
+
+    def _piece(self, segment: Segment, offset: int, count: int) -> bytes:
+        """Some bytes of the row in the segment, at most `count`; what a file has lost since (it was truncated) is zeros."""
+        return os.pread(segment.fd, count, offset) or bytes(count)
 
     def ends(self) -> List[float]:
         """When each segment was written to last (seconds since the epoch), oldest first."""
@@ -184,8 +192,7 @@ class Output:
             segment, offset = self._segments[index], begin - self._starts[index]
             count = min(end - begin, segment.size - offset, BLOCK_BYTES)
             if count > 0:
-                # what a segment has lost since (somebody truncated it) reads as zeros
-                return os.pread(segment.fd, count, offset) or bytes(count)
+                return self._piece(segment, offset, count)
             if offset < segment.size:
                 return b""
             index += 1

@@ -12,8 +12,14 @@ from agent.store.layout import ProjectLayout
 
 _PREFIX, _SUFFIX = "output-", ".log"
 
-#: At this size `events.jsonl` becomes `events.1.jsonl`.
+#: At this size a project's `events.jsonl` becomes `events.1.jsonl`.
 EVENTS_BYTES = 1 << 20
+#: The same for the one of the whole store.
+STORE_EVENTS_BYTES = 4 << 20
+#: The streams of a project's output, as the marks in `output-*.streams` name them.
+STDOUT, STDERR = 0, 1
+#: The length of such a mark.
+STREAM_MARK_BYTES = 21
 #: `times.jsonl` holds lines of one length, so that a place in it is found by halving: [time, segment, offset].
 MARK_BYTES = 57
 #: At this size it becomes `times.1.jsonl`: two files, a day of output without a second's pause.
@@ -23,6 +29,16 @@ TIMES_LIMIT_BYTES = 50_000 * MARK_BYTES
 def segment_name(number: int) -> str:
     """The file name of one segment; names sort in the order of writing."""
     return f"{_PREFIX}{number:08d}{_SUFFIX}"
+
+
+def streams_name(number: int) -> str:
+    """The file beside a segment that tells which of its bytes are of which stream; without one all are of standard output."""
+    return f"{_PREFIX}{number:08d}.streams"
+
+
+def stream_mark(offset: int, stream: int) -> bytes:
+    """One line of it: from this offset on the bytes are of this stream. Of two with one offset the last counts."""
+    return b"[%16d,%d]\n" % (offset, stream)
 
 
 def segment_numbers(directory: str) -> List[int]:
@@ -83,12 +99,17 @@ def mark(at: str, segment: int, offset: int) -> bytes:
 def prepare(layout: ProjectLayout) -> int:
     """Make sure of the FIFO, also when something else took its name, and find the segment to go on with."""
     files.make_directory(layout.logs)
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISFIFO(os.lstat(layout.fifo).st_mode):
-            return _last_segment(layout)
-        os.unlink(layout.fifo)
-    os.mkfifo(layout.fifo, 0o600)
+    make_fifo(layout.fifo)
     return _last_segment(layout)
+
+
+def make_fifo(path: str) -> None:
+    """Make sure of a FIFO of that name."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISFIFO(os.lstat(path).st_mode):
+            return
+        os.unlink(path)
+    os.mkfifo(path, 0o600)
 
 
 def _last_segment(layout: ProjectLayout) -> int:

@@ -22,7 +22,7 @@ _LONG_LINE_BYTES = 1 << 20
 class TextQuery:
     """What of the output is asked for. Times are seconds since the epoch; `grep` is a plain piece of a line.
 
-    `run` is a run's number, 0 for the last.
+    `run` is a run's number, 0 for the last; `stream` one of segments.py, None for what there is of both.
     """
 
     tail: Optional[int] = None
@@ -31,6 +31,7 @@ class TextQuery:
     grep: bytes = b""
     run: Optional[int] = None
     follow: bool = False
+    stream: Optional[int] = None
 
 
 def tail_begin(output: Output, begin: int, end: int, count: int, grep: bytes = b"") -> int:

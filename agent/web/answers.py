@@ -16,6 +16,7 @@ from agent.web.call import DIGEST, PROJECT, SECRET, VERSION, Schema
 EXAMPLE_ARTIFACT = "#!/bin/sh\necho serving\nexec sleep 1000000\n"
 #: As what a download is sent.
 TAR, TEXT, GZIP = "application/x-tar", "text/plain; charset=utf-8", "application/gzip"
+METRICS, EVENTS = "text/plain; version=0.0.4; charset=utf-8", "text/event-stream"
 
 _DIGEST = hashlib.sha256(EXAMPLE_ARTIFACT.encode()).hexdigest()
 _FILE = {"sha256": _DIGEST, "size": len(EXAMPLE_ARTIFACT)}
@@ -69,6 +70,8 @@ SCHEMAS: Dict[str, Schema] = {
         explanation=_TEXT, version=_or_null(type="string"), digest=_or_null(type="string"), pid=_or_null(type="integer"),
         started_at=_or_null(type="string"), uptime_seconds=_or_null(type="number"), run=_WHOLE, restarts=_WHOLE,
         next_start_at=_or_null(type="string"), exit_cause=_or_null(**_EXIT_CAUSE), exits=_list(_END),
+        next=_or_null(**_object(action=_TEXT, at=_TIME)), cpu_seconds=_or_null(type="number"),
+        memory_bytes=_or_null(type="integer"), processes=_or_null(type="integer"), log_bytes=_WHOLE,
         readiness=_or_null(type="string"), shim_pid=_or_null(type="integer"), warnings=_list(_TEXT),
     ),
     "Projects": _object(projects=_list({"$ref": "#/components/schemas/Status"})),
@@ -143,6 +146,12 @@ CALLS: Dict[str, Described] = {
     "history": Described("Launches, kills, ends and rollbacks of a project, oldest first.", {_JSON: "History"}, example=_WEB),
     "dashboard": Described("A page for people: every project, its output, and launching by hand.", {"text/html": _TEXT}),
     "health": Described("Whether this host could take a launch now: store, disk, shims.", {_JSON: "Health"}, (200, 503)),
+    "metrics": Described("What the projects are doing and using, for Prometheus.", {METRICS: _TEXT}),
+    "events": Described(
+        "What happens, as server-sent events, until the caller goes: launched, ready, exited, backoff, killed, reverted, "
+        "rejected. `Last-Event-ID` goes on where a connection broke off; a limited key hears of its own projects.",
+        {EVENTS: _TEXT}, example=_WEB,
+    ),
     "api": Described("This description.", {_JSON: _object(openapi=_TEXT, paths={"type": "object"})}),
 }  # fmt: skip
 #: What a call may answer beside that, since it names a project only if it likes.

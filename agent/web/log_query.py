@@ -10,11 +10,13 @@ from typing import Any, Dict, Mapping, Optional, Union
 from agent.errors import MalformedRequest
 from agent.store.gzipped import Gzipped
 from agent.store.logtar import LogTar
+from agent.store.segments import STDERR, STDOUT
 from agent.store.text import Text, TextQuery
 from agent.web.call import Call, Field, Fields, Schema, flag, number
 from agent.web.streams import Sending
 
 _MOST_LINES = 10_000_000
+_STREAMS = {"stdout": STDOUT, "stderr": STDERR}
 _MOST_GREP_CHARACTERS = 256
 #: A number up to here is so many seconds ago; a larger one counts from 1970.
 _AGO_SECONDS = 1e9
@@ -96,6 +98,7 @@ def _grep() -> Field:
 FIELDS: Fields = {
     "format": _one_of("format", "tar", "text"),
     "compress": _one_of("compress", "gzip", "none"),
+    "stream": _one_of("stream", *_STREAMS),
     "tail": _whole("tail", 0, _MOST_LINES),
     "since": _moment("since"),
     "until": _moment("until"),
@@ -103,7 +106,7 @@ FIELDS: Fields = {
     "run": _whole("run", 1, 1 << 31, last=0),
     "follow": flag("follow"),
 }
-_OF_TEXT = ("tail", "since", "until", "grep", "run", "follow")
+_OF_TEXT = ("stream", "tail", "since", "until", "grep", "run", "follow")
 
 
 def text_query(values: Mapping[str, Any]) -> Optional[TextQuery]:
@@ -115,6 +118,8 @@ def text_query(values: Mapping[str, Any]) -> Optional[TextQuery]:
         return None
     if asked.get("follow") and (values.get("compress") == "gzip" or "until" in asked or asked.get("run", 0) != 0):
         raise MalformedRequest("follow: it goes with neither compress, until nor an older run.", "Leave one of them out.")
+    if "stream" in asked:
+        asked["stream"] = _STREAMS[asked["stream"]]
     return TextQuery(**asked)
 
 

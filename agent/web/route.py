@@ -20,8 +20,17 @@ from agent.web.streams import Sending
 NONE, JSON, BYTES, UPLOAD = "none", "json", "bytes", "upload"
 PING = "/ping"
 
-#: A handler's answer: a JSON document with its status, a tar, plain text, a page, or what is sent as it comes.
-Answer = Union[Tuple[int, Dict[str, Any]], LogTar, str, Page, Sending]
+
+@dataclass(frozen=True)
+class Content:
+    """A whole text of some type."""
+
+    text: str
+    content_type: str
+
+
+#: A handler's answer: a JSON document with its status, a tar, plain text, other text, a page, or what is sent as it comes.
+Answer = Union[Tuple[int, Dict[str, Any]], LogTar, str, Content, Page, Sending]
 
 
 @dataclass(frozen=True)

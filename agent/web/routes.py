@@ -20,8 +20,9 @@ from agent.web.dashboard import DASHBOARD, Page
 from agent.web.intake import RAW_FIELDS, URL_FIELDS, receive
 from agent.web.log_query import FIELDS as LOG_FIELDS
 from agent.web.log_query import as_tar, as_text, text_query
+from agent.web.observe import events, metrics
 from agent.web.ranges import wanted_etag, wanted_range
-from agent.web.route import BYTES, JSON, PING, UPLOAD, Answer, Route
+from agent.web.route import BYTES, JSON, PING, UPLOAD, Answer, Content, Route
 from agent.web.secret_calls import delete_secret, put_secret, secret_names
 from agent.web.services import Services
 from agent.web.streams import STREAM, Sending
@@ -118,6 +119,8 @@ ROUTES: Tuple[Route, ...] = (
     Route("delete secret", "DELETE", "/project/<project>/secrets/<name>", delete_secret, role=DEPLOY),
     Route("history", "GET", "/project/<project>/history", history, role=READ),
     Route("health", "GET", "/healthz", health, role=READ),
+    Route("metrics", "GET", "/metrics", metrics, role=READ),
+    Route("events", "GET", "/events", events, query=_PROJECT, role=READ, for_limited_keys=True),
     Route("api", "GET", "/openapi.json", describe_api, role=READ, for_limited_keys=True),
     Route("dashboard", "GET", "/", dashboard, role=READ, for_limited_keys=True),
 )
@@ -190,6 +193,9 @@ def _respond(answer: Answer, call: Call) -> Union[bytes, LogTar]:
         for name, value in answer.headers.items():
             response.set_header(name, value)
         return answer.body
+    if isinstance(answer, Content):
+        response.content_type = answer.content_type
+        return answer.text.encode()
     if isinstance(answer, Sending):
         response.content_type = answer.content_type
         if answer.filename:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
-from agent.operations import have, health, history, kill, launch, logs, restart, rollback, secrets, status
+from agent.operations import events, have, health, history, kill, launch, logs, metrics, restart, rollback, secrets, status
 from agent.operations.agent import Agent
 from agent.operations.launch import LaunchCall
 from agent.store.logtar import LogTar
@@ -30,6 +30,8 @@ class Operations:
     rollback: Callable[[Agent, str, Optional[str], str], Tuple[int, _Reply]] = rollback.rollback
     history: Callable[[Agent, str], _Reply] = history.history
     health: Callable[[Agent], Tuple[int, _Reply]] = health.health
+    metrics: Callable[[Agent], str] = metrics.metrics
+    events: Callable[[Agent, str, Callable[[Dict[str, Any]], bool]], Stream] = events.events
     tar: Callable[[Agent, str, str], LogTar] = logs.tar
     have: Callable[[Agent, str, Sequence[Tuple[int, str]]], _Reply] = have.have
     put_secret: Callable[[Agent, str, str, bytes], Tuple[int, _Reply]] = secrets.put

@@ -26,6 +26,8 @@ STREAM = "ant.stream"
 LOOK_SECONDS = 0.04
 #: A reader that takes nothing for so long is given up.
 STALLED_SECONDS = 60.0
+#: So long one that follows may take, in a drain, for what was sent to it already: an upgrade does not wait for it.
+PARTING_SECONDS = 2.0
 
 
 class Stream(Protocol):
@@ -57,6 +59,7 @@ class _Reader:
         self.stream = stream
         self.pending = memoryview(head)
         self._moved_clock = time.monotonic()
+        self._patience_seconds = STALLED_SECONDS
         self._has_ended = False
         self._chunked = chunked
 
@@ -66,7 +69,13 @@ class _Reader:
             self._take()
         if self.pending:
             self._send()
-        return time.monotonic() - self._moved_clock < STALLED_SECONDS if self.pending else not self._has_ended
+        return time.monotonic() - self._moved_clock < self._patience_seconds if self.pending else not self._has_ended
+
+    def part_soon(self) -> None:
+        """Let it have what is on its way, and then the end."""
+        self.stream = _Ended(self.stream)
+        self._patience_seconds = PARTING_SECONDS
+        self._moved_clock = time.monotonic()
 
     def _take(self) -> None:
         self._moved_clock = time.monotonic()
@@ -158,14 +167,14 @@ class Streams(threading.Thread):
         poll.register(self._wake_reader, select.POLLIN)
         waits: List[float] = []
         for fd, reader in list(self._readers.items()):
-            if self._is_draining and reader.stream.is_live and not reader.pending:
-                reader.stream = _Ended(reader.stream)
+            if self._is_draining and reader.stream.is_live:
+                reader.part_soon()
             if not self._guarded(reader.turn):
                 del self._readers[fd]
                 self._part(reader)
             elif reader.pending:
                 poll.register(fd, select.POLLOUT)
-                waits.append(1.0)
+                waits.append(1.0 if not self._is_draining else LOOK_SECONDS)
             else:
                 poll.register(fd, select.POLLIN)
                 waits.append(LOOK_SECONDS if reader.stream.waits else 0.0)

@@ -135,6 +135,8 @@ def test_restart_and_rollback(httpserver: HTTPServer, run: Run, words: List[str]
 
 def test_logs_to_a_file_and_as_text(httpserver: HTTPServer, run: Run, tmp_path: Path) -> None:
     data = log_tar()
+    text = {"format": "text"}
+    httpserver.expect_request("/project/web/logs", query_string=text).respond_with_data("hello\n", content_type="text/plain")
     httpserver.expect_request("/project/web/logs").respond_with_data(data, content_type="application/x-tar")
     target = tmp_path / "web.tar"
     assert run("logs", "web", "-o", str(target)) == (0, "", "")
@@ -146,12 +148,25 @@ def test_logs_to_a_file_and_as_text(httpserver: HTTPServer, run: Run, tmp_path: 
 
 
 def test_logs_that_fail_leave_no_file(httpserver: HTTPServer, run: Run, tmp_path: Path) -> None:
-    httpserver.expect_request("/project/web/logs").respond_with_data(b"<html>no tar</html>")
-    code, _, err = run("logs", "web", "--text", "-o", str(tmp_path / "web.txt"))
-    assert code == 7
-    assert "no tar" in err
+    httpserver.expect_request("/project/web/logs").respond_with_data(b"<html>no tar</html>", 404)
+    assert run("logs", "web", "--text", "-o", str(tmp_path / "web.txt"))[0] != 0
+    httpserver.clear()
+    httpserver.expect_request("/project/web/logs").respond_with_data(b"tar")
     assert run("logs", "web", "-o", str(tmp_path / "absent/web.tar"))[0] == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_logs_that_are_followed_and_events(httpserver: HTTPServer, run: Run) -> None:
+    query = {"format": "text", "follow": "true", "tail": "2"}
+    httpserver.expect_request("/project/web/logs", query_string=query).respond_with_data("one\ntwo\n", content_type="text/plain")
+    code, out, err = run("logs", "web", "-f", "--tail", "2")
+    assert (code, out) == (0, "one\ntwo\n") and "Call again" in err
+    event = {"at": "2026-01-31T12:04:31.250Z", "project": "web", "event": "exited", "exit_cause": {"text": "ended"}}
+    stream = f"retry: 1000\n: hello\n\nid: 1.2\nevent: exited\ndata: {json.dumps(event)}\n\n"
+    query = {"project": "web"}
+    httpserver.expect_request("/events", query_string=query).respond_with_data(stream, content_type="text/event-stream")
+    assert run("events", "web")[1] == "2026-01-31T12:04:31.250Z  web  exited  ended\n"
+    assert json.loads(run("events", "web", "--json")[1]) == event
 
 
 def test_launch_with_a_manifest_of_its_own(httpserver: HTTPServer, run: Run, tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ MAY: Dict[str, FrozenSet[str]] = {
     "DELETE /project/<project>/secrets/<name>": DEPLOYERS,
     "GET /project/<project>/history": READERS,
     "GET /healthz": READERS,
+    "GET /metrics": READERS,
+    "GET /events": READERS | OTHER,
     "GET /openapi.json": READERS | OTHER,
     "GET /": READERS | OTHER,
 }

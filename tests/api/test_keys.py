@@ -33,6 +33,8 @@ def call(web: Web, route: Route, project: str, key: Dict[str, str]) -> Response:
     path = re.sub(r"<\w+>", "x", route.path.replace("<project>", project))
     if route.body == UPLOAD:
         return web.request(route.method, f"{path}?project={project}", b"artifact", {**RAW, **key})
+    if "project" in route.query:
+        path += f"?project={project}"
     if route.body == JSON:
         values = {"project": project} if "project" in route.fields else {}
         return web.request(route.method, path, json.dumps(values).encode(), {**key, "Content-Type": "application/json"})

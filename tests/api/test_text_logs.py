@@ -16,7 +16,7 @@ import pytest
 from agent.host import clock
 from agent.shim.record import Want, write_want
 from agent.store.layout import ProjectLayout
-from agent.store.segments import mark, segment_name, times_path
+from agent.store.segments import STDERR, STDOUT, mark, segment_name, stream_mark, streams_name, times_path
 from tests.api.conftest import BEARER, Web, head, read_until_end
 from tests.support.wait import eventually
 
@@ -140,6 +140,17 @@ def test_what_can_be_asked_for(web: Web, project: ProjectLayout, query: str, exp
     if "tail=0" in query:
         return
     assert web.request("GET", f"{TEXT}&run=7").status == 404
+
+
+def test_one_of_two_streams(web: Web, project: ProjectLayout) -> None:
+    write(project, b"out\nerr\nout 2\n")
+    marks = b"".join(stream_mark(*mark) for mark in ((4, STDERR), (8, STDOUT)))
+    Path(project.logs, streams_name(1)).write_bytes(marks)
+    start(project, 1, 1, 0)
+    assert web.request("GET", TEXT + "&stream=stderr&run=last").body == b"err\n"
+    assert web.request("GET", TEXT + "&stream=stdout&tail=1").body == b"out 2\n"
+    assert web.request("GET", TEXT).body == b"out\nerr\nout 2\n"
+    assert web.request("GET", TEXT + "&stream=both").status == 400
 
 
 def test_compressed(web: Web, project: ProjectLayout) -> None:

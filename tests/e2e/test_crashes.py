@@ -20,7 +20,8 @@ FLOOD: Dict[str, Any] = {"env": {"LINES": "400000"}, "logs": {"segment_bytes": 2
 def answers(host: AgentHost, project: str) -> Dict[str, Any]:
     """What the agent says of a project at rest, without what time alone changes."""
     status = host.status(project)
-    status.pop("uptime_seconds")
+    for measured in ("uptime_seconds", "cpu_seconds", "memory_bytes"):
+        status.pop(measured)
     return {"status": status, "logs": host.logs(project), "projects": host.projects()}
 
 

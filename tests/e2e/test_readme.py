@@ -89,7 +89,8 @@ def test_every_call(host: Any, pyz: Path) -> None:
     assert next(outputs) == "" and next(outputs) == "pong\n"
     for wanted in (
         '"LaunchSuccessful"', '"AlreadyRunning"', '"replaced": "1"', '"projects"', '"version": "2"', '"state"', '"version": "1"',
-        "hello from hello", "hello/record.json", '"rollback"', '"healthy": true', '"openapi": "3.1.0"', '"Successful"',
+        "hello from hello", "hello/record.json", '"rollback"', '"healthy": true', "ant_host_agent_info",
+        '"openapi": "3.1.0"', '"Successful"',
         '"NothingToKill"',
     ):  # fmt: skip
         output = next(outputs)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from agent.model import LogPolicy
 from agent.shim import child, tree
+from agent.store.segments import segment_numbers
 from tests.support.wait import eventually
 
 NUMBERS = """
@@ -60,6 +62,18 @@ def test_no_line_is_lost_or_repeated_over_twenty_deaths(shims: Any) -> None:
     shims.down("numbers")
     lines = shims.output("numbers").splitlines()
     assert lines == [b"line %07d" % n for n in range(1, len(lines) + 1)]
+
+
+def test_a_new_shim_keeps_all_that_the_release_wants_kept(shims: Any) -> None:
+    """Before it has read the release it must not go by what other releases want (10 segments of 10 MiB)."""
+    shims.run("numbers", NUMBERS, logs=LogPolicy(segment_bytes=1 << 40, segments=1))
+    handle, first = shims.handle("numbers"), shims.store.project("numbers").logs + "/output-00000001.log"
+    _kill_shim(shims, "numbers")
+    size = os.path.getsize(first)
+    os.truncate(first, size + (20 << 20))
+    handle.see_to_it()
+    eventually(lambda: os.path.getsize(first) > size + (20 << 20), 60, "output goes on")
+    assert segment_numbers(os.path.dirname(first)) == [1]
 
 
 def test_a_kill_after_an_adoption_finds_the_escapee(shims: Any) -> None:

@@ -44,16 +44,25 @@ def request(
     address: Tuple[str, int], method: str, path: str, body: Body = None, headers: Optional[Mapping[str, str]] = None,
     tls: Optional[ssl.SSLContext] = None,
 ) -> Response:  # fmt: skip
-    """One call on a connection of its own, over TLS if it is told whom to trust."""
+    """One call on a connection of its own, over TLS if it is told whom to trust; of endless events the first block."""
     connection = http.client.HTTPConnection(*address, timeout=TIMEOUT_SECONDS)
     if tls is not None:
         connection = http.client.HTTPSConnection(*address, timeout=TIMEOUT_SECONDS, context=tls)
     try:
         connection.request(method, path, body, dict(headers or {}))
         answer = connection.getresponse()
-        return Response(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        told = {k.lower(): v for k, v in answer.getheaders()}
+        is_endless = told.get("content-type") == "text/event-stream" and method != "HEAD"
+        return Response(answer.status, told, _first_block(answer) if is_endless else answer.read())
     finally:
         connection.close()
+
+
+def _first_block(answer: http.client.HTTPResponse) -> bytes:
+    lines = []
+    while not lines or lines[-1] not in (b"\n", b""):
+        lines.append(answer.readline())
+    return b"".join(lines)
 
 
 def raw(address: Tuple[str, int], sent: bytes, half_close: bool = False) -> Response:

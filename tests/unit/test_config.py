@@ -72,6 +72,9 @@ def test_switches_by_variable(value: str, on: bool) -> None:
         (["--no_auth"], {}, "--no_auth"),
         (["--no-auth=1"], {}, "--no-auth"),
         (["-l"], {}, "-l"),
+        (["--log-budget", "0"], {}, "--log-budget"),
+        (["--log-budget", "10 G"], {}, "--log-budget"),
+        ([], {"ANT_HOST_AGENT_LOG_BUDGET": "much"}, "ANT_HOST_AGENT_LOG_BUDGET"),
         (["--no-auth", "--token-file", "/t"], {}, "--token-file"),
         ([], {"ANT_HOST_AGENT_LISTEN": ""}, "ANT_HOST_AGENT_LISTEN"),
         ([], {"ANT_HOST_AGENT_STORE": ""}, "ANT_HOST_AGENT_STORE"),
@@ -167,8 +170,13 @@ def test_an_unknown_variable_is_a_warning(capsys: pytest.CaptureFixture[str]) ->
     assert "ANT_HOST_AGENT_URL" not in warned and "secret" not in warned
 
 
+@pytest.mark.parametrize(("text", "size"), [("5000", 5000), ("500M", 500 << 20), ("20G", 20 << 30)])
+def test_a_size(text: str, size: int) -> None:
+    assert parse_serve(["--log-budget", text], HOME).log_budget == str(size)
+
+
 def test_config_json_keeps_everything() -> None:
-    argv = ["--listen", "0.0.0.0:5000", "--allow-plaintext", "--store", "/s", "--token-file", "/t"]
+    argv = ["--listen", "0.0.0.0:5000", "--allow-plaintext", "--store", "/s", "--token-file", "/t", "--log-budget", "20G"]
     found = parse_serve(argv, HOME)
     document = found.to_json()
     assert document["listen"] == "0.0.0.0:5000" and document["schema"] == 1

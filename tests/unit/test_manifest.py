@@ -53,7 +53,7 @@ def test_all_that_is_acted_on_arrives() -> None:
     assert found.env == {"PORT": "8080", "_a": ""}
     assert found.stop == StopPolicy("SIGINT", 0.0)
     assert found.restart == RestartPolicy("on-failure", 1.0, 60.0, 0.0)
-    assert found.logs == LogPolicy(65536, 3, ("logs/*.log",))
+    assert found.logs == LogPolicy(65536, 3, ("logs/*.log",), "separate")
     assert (found.keep_releases, found.warnings) == (1, ())
     assert (found.secrets, found.user, found.new_privileges) == (("jwt", "db_password"), "www-data", True)
     assert found.limits == ResourceLimits(1 << 30, 1.5, 100, 1024)

@@ -1,50 +1,34 @@
-"""The text of a log tar."""
+"""Which call the options of `logs` make, and where its answer goes."""
 
 from __future__ import annotations
 
-import io
-import tarfile
 from pathlib import Path
-from typing import Any, Dict
+from typing import Dict, List
 
 import pytest
 
 from agent.cli import logs
-from agent.errors import Unreachable
+from agent.cli.main import parser_of
 
 
-def tar(members: Dict[str, bytes]) -> Any:
-    file = io.BytesIO()
-    with tarfile.open(mode="w", fileobj=file) as made:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            made.addfile(member, io.BytesIO(content))
-        link = tarfile.TarInfo("web/logs/output-00000009.log")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        made.addfile(link)
-    file.seek(0)
-    return file
-
-
-def test_the_segments_come_in_the_tars_order_and_nothing_else_does() -> None:
-    members = {
-        "web/logs/output-00000001.log": b"one\n\xff\n",
-        "web/logs/output-00000002.log": b"two\n",
-        "web/record.json": b"{}",
-        "web/logs/events.jsonl": b"{}\n",
-        "web/files/logs/output-1.log": b"included\n",
-    }
-    file = io.BytesIO()
-    logs.print_output(tar(members), file)
-    assert file.getvalue() == b"one\n\xff\ntwo\n"
-
-
-@pytest.mark.parametrize("data", [b"<html>" * 200, b"x"])
-def test_what_is_no_tar_is_said(data: bytes) -> None:
-    broken: Any = io.BytesIO(data)
-    with pytest.raises(Unreachable, match="no tar"):
-        logs.print_output(broken, io.BytesIO())
+@pytest.mark.parametrize(
+    ("words", "query"),
+    [
+        ([], {}),
+        (["--text"], {}),
+        (["-f"], {"follow": "true"}),
+        (["-f", "-n", "20"], {"follow": "true", "tail": 20}),
+        (["--since", "10m", "--until", "90s"], {"since": "600", "until": "90"}),
+        (["--since", "2h"], {"since": "7200"}),
+        (["--since", "1d"], {"since": "86400"}),
+        (["--since", "2026-01-31T12:04:31Z"], {"since": "2026-01-31T12:04:31Z"}),
+        (["--since", "soon"], {"since": "soon"}),  # the agent says what it takes
+        (["--grep", "a b", "--run", "last"], {"grep": "a b", "run": "last"}),
+        (["--tail", "0"], {"tail": 0}),
+    ],
+)
+def test_options_become_parameters_of_the_call(words: List[str], query: Dict[str, object]) -> None:
+    assert dict(logs._query(parser_of("logs").parse_args(["web", *words]))) == query
 
 
 def test_pipes_and_devices_are_written_in_place(tmp_path: Path) -> None:
