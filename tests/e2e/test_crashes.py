@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import Any, Dict
 
 import pytest
@@ -121,6 +123,8 @@ def test_the_agent_s_shim_and_a_project_s_shim_both(own_host: AgentHost, project
 def test_both_processes_of_the_agent_at_once(own_host: AgentHost, project: str) -> None:
     pid = own_host.launch_fixture(project, "hello").json["pid"]
     shim, agent = own_host.shim(AGENT), own_host.agent
+    for process in (shim, agent):  # or the second would have the time to replace the first
+        os.kill(process.pid, signal.SIGSTOP)
     processes.kill_all([shim, agent])
     eventually(lambda: not processes.is_alive(shim) and not processes.is_alive(agent))
     eventually(own_host.process_ended)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any, Optional, Sequence
 from agent.host import files
 from tests.bench.peers.peer import Peer
 
+_ANSWER_SECONDS = 60.0
 _DRIVER = """
 import json, sys
 from circus.client import CircusClient
@@ -32,14 +34,15 @@ class Driver:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
 
     def ask(self, question: object) -> Any:
-        """RuntimeError when it ended."""
+        """RuntimeError when it ended, or has no answer: its manager may be gone."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(question).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise RuntimeError("the driver ended") from None
-        answer = self._process.stdout.readline()
+        is_answered = select.select([self._process.stdout], [], [], _ANSWER_SECONDS)[0]
+        answer = self._process.stdout.readline() if is_answered else b""
         if not answer:
             raise RuntimeError("the driver ended")
         return json.loads(answer)
