@@ -32,6 +32,8 @@ from agent.store.layout import ProjectLayout
 START_SECONDS = 20.0
 #: For so long a ready one has to answer beside the old one before it takes over.
 PROOF_SECONDS = 4.0
+#: … giving a sign of life every second; a busy host may make it late.
+PROOF_SILENT_SECONDS = 3.0
 #: An agent that gives no sign of life for so long is hung.
 HUNG_SECONDS = 10.0
 #: How long the old one may take to finish what is in flight.
@@ -165,7 +167,7 @@ class AgentTurn(Succession):
         if agent is None or not agent.is_ready:
             if now - successor.clock > START_SECONDS:
                 self._turn_away(successor, f"was not ready within {START_SECONDS:g} s")
-        elif agent.silent_seconds > PROOF_SECONDS / 2:
+        elif agent.silent_seconds > PROOF_SILENT_SECONDS:
             self._turn_away(successor, "stopped answering before it had proved itself")
         elif agent.proved_from is None:
             agent.proved_from = now

@@ -123,7 +123,9 @@ def test_upgrade_and_execution_of_the_shim(loaded: AgentHost, pyz: str, count: i
         for _ in range(count):
             trouble.upgrade()
     print(clients.outcomes)
-    assert clients.outcomes.failures == []
+    # a client that was idle for longer than the old agent waits for it finds its connection closed, and uses another
+    stale = clients.outcomes.of("stale")
+    assert [failure for failure in clients.outcomes.failures if failure[0] != "idle" or failure not in stale] == []
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ class Client:
         return http.client.HTTPConnection(*self._setup["address"], timeout=_TIMEOUT_SECONDS)
 
     def ask(self, method: str, path: str, body: Callable[[http.client.HTTPConnection], None], keep: bool = False) -> None:
-        """One call. On a kept connection that the agent has closed in between, once more on a new one (RFC 9112, 9.3.1)."""
+        """One call. `stale` is a kept connection that was closed meanwhile: any client then takes another (RFC 9112, 9.3.1)."""
         begun = time.monotonic()
         connection, self._kept = self._kept or self._open(), None
         is_fresh = connection.sock is None
