@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import stat
 from typing import Dict, Mapping, Tuple, Union
@@ -96,3 +97,10 @@ def listen_environment(names: Tuple[str, ...]) -> Dict[str, str]:
     if not names:
         return {}
     return {"LISTEN_FDS": str(len(names)), "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": ":".join(names)}
+
+
+def is_awaited(listener: socket.socket) -> bool:
+    """Whether a connection waits in its queue: without descriptors, accept(2) fails before it looks there."""
+    look = select.poll()
+    look.register(listener, select.POLLIN)
+    return bool(look.poll(0))

@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 from agent import __version__
 from agent.host import clock, files
+from agent.host.files import Space
 from agent.operations.agent import Agent
+from agent.shim.handle import Handle
 from agent.shim.record import needs_shim
-from agent.store import staging
+from agent.store import limits, staging
 
 
 def health(agent: Agent) -> Tuple[int, Dict[str, Any]]:
-    """(200 | 503, what was looked at): the store can be written, and every project that needs a shim has one."""
-    problems = []
+    """(200 | 503, what was looked at): the store can be written, its disk has room, every project that needs a shim has one."""
+    handles = [agent.handle(project) for project in agent.projects()]
+    space = files.free_space(agent.store.root)
+    found = {"store": _of_store(agent), "disk": _of_disk(space), "shims": _of_shims(handles)}
+    problems = [problem for problem in found.values() if problem]
+    return (503 if problems else 200), {
+        "healthy": not problems,
+        "problems": problems,
+        "checks": {name: not problem for name, problem in found.items()},
+        "version": __version__,
+        "agent_started_at": clock.timestamp(agent.started_at),
+        "projects": len(handles),
+        "free_bytes": space.free_bytes,
+        "reserve_bytes": limits.reserve_bytes(space),
+        "free_inodes": space.free_inodes,
+    }
+
+
+def _of_store(agent: Agent) -> str:
     path = staging.new_path(agent.store)
     try:
         files.write_atomically(path, b"", durable=True)
         os.unlink(path)
     except OSError as error:
-        problems.append(f"the store can't be written: {path}: {error.strerror}")
-    handles = [agent.handle(project) for project in agent.projects()]
-    without = [h.layout.project for h in handles if needs_shim(h.want(), h.record()) and not h.is_alive]
-    if without:
-        problems.append(f"no shim yet for: {', '.join(without)}")
-    space = files.free_space(agent.store.root)
-    return (503 if problems else 200), {
-        "healthy": not problems,
-        "problems": problems,
-        "version": __version__,
-        "agent_started_at": clock.timestamp(agent.started_at),
-        "projects": len(handles),
-        "free_bytes": space.free_bytes,
-        "free_inodes": space.free_inodes,
-    }
+        return f"the store can't be written: {path}: {error.strerror}"
+    return ""
+
+
+def _of_disk(space: Space) -> str:
+    reserve = limits.reserve_bytes(space)
+    if space.free_bytes < reserve:
+        return (
+            f"the store's disk has {space.free_bytes} bytes free; below {reserve} nothing is launched: purge what is not needed"
+        )
+    if space.total_inodes and space.free_inodes < limits.DEFAULT.reserve_inodes:
+        return f"the store's file system has {space.free_inodes} inodes left: remove files that are not needed"
+    return ""
+
+
+def _of_shims(handles: Sequence[Handle]) -> str:
+    without = [handle.layout.project for handle in handles if needs_shim(handle.want(), handle.record()) and not handle.is_alive]
+    return f"no shim yet for: {', '.join(without)}" if without else ""

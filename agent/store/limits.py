@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 from agent.errors import ArtifactFault, StorageFull
+from agent.host.files import Space
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -37,6 +38,11 @@ class Limits:
 
 
 DEFAULT = Limits()
+
+
+def reserve_bytes(space: Space) -> int:
+    """What stays free for the running projects: 2 % of the disk, at least 64 MiB, at most 1 GiB."""
+    return max(DEFAULT.reserve_bytes, min(space.total_bytes // 50, GIB))
 
 
 class Budget:

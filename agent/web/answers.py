@@ -37,13 +37,14 @@ def _object(optional: Optional[Mapping[str, Schema]] = None, **required: Schema)
 
 
 _TEXT: Schema = {"type": "string"}
+_FLAG: Schema = {"type": "boolean"}
 _WHOLE: Schema = {"type": "integer", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _SECONDS: Schema = {"type": "number", "minimum": 0}
 _PROCESS = _object(pid=_WHOLE, command=_TEXT, signal=_TEXT)
 _STEPS = _list(_object(name=_TEXT, seconds=_SECONDS))
 _EXIT_CAUSE = _object(kind=_TEXT, text=_TEXT)
-_END = _object(at=_TIME, run=_WHOLE, version=_or_null(type="string"), ran_seconds=_SECONDS, by_itself={"type": "boolean"},
+_END = _object(at=_TIME, run=_WHOLE, version=_or_null(type="string"), ran_seconds=_SECONDS, by_itself=_FLAG,
                exit_cause=_EXIT_CAUSE)  # fmt: skip
 
 #: Schemas that answers share, by the name that the description gives them.
@@ -82,8 +83,9 @@ SCHEMAS: Dict[str, Schema] = {
     "SecretNames": _object(project=PROJECT.schema, secrets=_list(SECRET.schema)),
     "History": _object(project=PROJECT.schema, history=_list(_object(at=_TIME, event=_TEXT))),
     "Health": _object(
-        healthy={"type": "boolean"}, problems=_list(_TEXT), version=_TEXT, agent_started_at=_TIME, projects=_WHOLE,
-        free_bytes=_WHOLE, free_inodes=_WHOLE,
+        healthy=_FLAG, problems=_list(_TEXT), version=_TEXT, agent_started_at=_TIME, projects=_WHOLE,
+        checks=_object(store=_FLAG, disk=_FLAG, shims=_FLAG), free_bytes=_WHOLE,
+        reserve_bytes=_WHOLE, free_inodes=_WHOLE,
     ),
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Optional, Tuple
 
 from agent.errors import AgentError, MalformedRequest
+from agent.host import sockets
 from agent.web import pong, problems
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Front(threading.Thread):
             try:
                 accepted, address = self._listener.accept()
             except OSError as error:
-                if error.errno in _EXHAUSTED:
+                if error.errno in _EXHAUSTED and sockets.is_awaited(self._listener):
                     self._make_room()
                 return
             self._begin(accepted, address, self.terminator is not None)

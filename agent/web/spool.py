@@ -19,6 +19,7 @@ from agent.host.files import Space, free_space, remove_if_present, write_all
 from agent.operations.launch import Upload
 from agent.store import staging
 from agent.store.layout import StoreLayout
+from agent.store.limits import reserve_bytes as reserve_bytes
 
 #: An artifact needs its own size twice: as uploaded and as unpacked.
 SPACE_FACTOR = 2
@@ -117,11 +118,6 @@ class Uploads:
         with self._lock:
             if spool in self._active:
                 self._active.remove(spool)
-
-
-def reserve_bytes(space: Space) -> int:
-    """What stays free for the running projects: 2 % of the disk, at least 64 MiB, at most 1 GiB."""
-    return max(64 << 20, min(space.total_bytes // 50, 1 << 30))
 
 
 class Spool:

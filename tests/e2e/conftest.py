@@ -49,6 +49,13 @@ def any_user_host(request: pytest.FixtureRequest, pyz: str, python: str) -> Iter
         yield agent_host
 
 
+@pytest.fixture(scope="module")
+def unprivileged_host(pyz: str, python: str) -> Iterator[AgentHost]:
+    """A host whose agent is an unprivileged user's, for tests that need root: the kernel's limits do not bind root."""
+    with AgentHost(pyz, python if _may_run(UNPRIVILEGED, python) else "/usr/bin/python3", UNPRIVILEGED) as agent_host:
+        yield agent_host
+
+
 @pytest.fixture
 def project(request: pytest.FixtureRequest) -> Iterator[str]:
     """A project id of this test's own, on whichever host it uses; killed afterwards."""
@@ -60,7 +67,7 @@ def project(request: pytest.FixtureRequest) -> Iterator[str]:
             agent_host.kill(slug, grace_seconds=0)
 
 
-HOSTS = ("host", "own_host", "any_user_host")
+HOSTS = ("host", "own_host", "any_user_host", "unprivileged_host")
 
 
 def _may_run(user: str, python: str) -> bool:

@@ -86,7 +86,7 @@ def _state(project: str, state: str) -> str:
 
 
 def _says(selector: str, text: str) -> str:
-    return f"return (document.querySelector(\"{selector}\") || {{}}).textContent?.includes({text!r})"
+    return f'return (document.querySelector("{selector}") || {{}}).textContent?.includes({text!r})'
 
 
 def _launch(page: Browser, path: str, project: str) -> None:

@@ -45,4 +45,3 @@ def test_a_store_without_an_agent(own_host: AgentHost) -> None:
     assert "is free" in found["port"]["text"] and "launch" not in found
     with socket.create_server(own_host.address):
         assert "Somebody else listens" in findings(own_host)["port"]["text"]
-

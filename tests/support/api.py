@@ -11,6 +11,11 @@ from tests.support.http import Response
 METHODS = ("get", "post", "put", "delete")
 
 
+def is_endless(operation: Mapping[str, Any]) -> bool:
+    """Whether the call's answer goes on until the caller leaves."""
+    return "text/event-stream" in operation["responses"]["200"]["content"]
+
+
 class Description:
     """An OpenAPI 3.1 document."""
 
