@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ from typing import Any, Dict, Iterator, List
 
 from agent.errors import Conflict, NotFound
 from agent.host import clock, files, locks
+from agent.model import SCHEMA
 from agent.shim.handle import Control, Handle
 from agent.shim.record import is_volatile
 from agent.store import releases, secrets
@@ -61,10 +63,11 @@ def unknown(project: str) -> NotFound:
 
 
 @contextlib.contextmanager
-def changing(handle: Handle, create: bool = False) -> Iterator[None]:
+def changing(handle: Handle, what: str, by: str, create: bool = False) -> Iterator[None]:
     """For the block, this call is the only one that changes the project; only a kill may interrupt it.
 
-    Conflict while another one is; NotFound if the project is not here (any more), unless it is to be created.
+    Conflict, naming who does what since when, while another one is; NotFound if the project is not here (any more),
+    unless it is to be created.
     """
     project = handle.layout.project
     while True:
@@ -77,11 +80,9 @@ def changing(handle: Handle, create: bool = False) -> Iterator[None]:
             if not create:
                 raise unknown(project) from None
     if lock is None:
-        raise Conflict(
-            f"Another call is changing {project} at this moment.", "Wait for it to end and send this one again.",
-            project=project, under_way=True,
-        )  # fmt: skip
+        raise _under_way(handle)
     try:
+        _sign(lock, what, by)
         yield
     finally:
         os.close(lock)
@@ -97,6 +98,29 @@ def volatile_warnings(handle: Handle) -> List[str]:
         "and written as soon as the disk takes it: free space, or repair and remount it."
     )
     return [warning]
+
+
+def _sign(lock: int, what: str, by: str) -> None:
+    """Say in the lock's file who holds it. A full disk costs this, never the call."""
+    with contextlib.suppress(OSError):
+        os.truncate(lock, 0)
+        files.write_all(lock, json.dumps({"schema": SCHEMA, "what": what, "by": by, "since": clock.timestamp()}).encode())
+
+
+def _under_way(handle: Handle) -> Conflict:
+    """Whoever holds the lock has written into it who it is; a moment earlier that is not there yet."""
+    project = handle.layout.project
+    try:
+        said = json.loads(files.read_bytes(handle.layout.launch_lock) or b"{}")
+    except ValueError:
+        said = {}
+    members = {name: said[name] for name in ("what", "by", "since") if name in said}
+    who = f"{members['by']} has been at it since {members['since']}: {members['what']}" if members else "it has just begun"
+    return Conflict(
+        f"Another call is changing {project} at this moment: {who}.",
+        "Wait for it to end and send this one again, or kill the project, which cancels it.", project=project, under_way=True,
+        **members,
+    )  # fmt: skip
 
 
 def remember(handle: Handle, event: str, **members: Any) -> None:

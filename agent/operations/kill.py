@@ -42,21 +42,29 @@ def _kill(agent: Agent, project: str, grace_seconds: Optional[float], purge: boo
     if was_down and want is not None and not want.up:
         reply: Dict[str, Any] = {"status": "NothingToKill", "project": project, "killed": [], "survivors": []}
     else:
-        ended = _end(handle, grace_seconds)
+        ended = _end(handle, grace_seconds, by)
         status = "NothingToKill" if was_down else "Successful"
         reply = {"status": status, "project": project, "killed": list(ended.killed), "survivors": []}
+        if _is_launching(want, record):
+            reply["cancelled"] = want.version if want is not None else None
         remember(handle, "kill", by=by, killed=len(ended.killed))
     warnings = volatile_warnings(handle)
     if warnings:
         reply["warnings"] = warnings
     if purge:
-        _purge(agent, handle)
+        _purge(agent, handle, by)
     return reply
 
 
-def _end(handle: Handle, grace_seconds: Optional[float]) -> Record:
+def _is_launching(want: Optional[Want], record: Optional[Record]) -> bool:
+    """Whether the launch of that want has no outcome yet."""
+    outcome = record.outcome if record is not None else None
+    return want is not None and want.up and (outcome is None or outcome.generation != want.generation)
+
+
+def _end(handle: Handle, grace_seconds: Optional[float], by: str) -> Record:
     project = handle.layout.project
-    want = handle.change_want(lambda last: _down(project, last, grace_seconds))
+    want = handle.change_want(lambda last: _down(project, last, grace_seconds, by))
     seconds = (_grace_seconds(handle) if grace_seconds is None else grace_seconds) + _SLACK_SECONDS
     ended = handle.wait(lambda record: _is_ended(record, want), seconds)
     if ended is None:
@@ -75,10 +83,10 @@ def _is_ended(record: Record, want: Want) -> bool:
     return record.generation > want.generation or (record.generation == want.generation and record.settled)
 
 
-def _down(project: str, last: Optional[Want], grace_seconds: Optional[float]) -> Want:
+def _down(project: str, last: Optional[Want], grace_seconds: Optional[float], by: str) -> Want:
     if last is None:
         raise unknown(project)  # another call purged it meanwhile, and a third is launching it
-    return replace(last, up=False, fallback=None, grace_seconds=grace_seconds)
+    return replace(last, up=False, fallback=None, grace_seconds=grace_seconds, by=by)
 
 
 def _grace_seconds(handle: Handle) -> float:
@@ -87,9 +95,9 @@ def _grace_seconds(handle: Handle) -> float:
     return (release.stop if release else StopPolicy()).grace_seconds
 
 
-def _purge(agent: Agent, handle: Handle) -> None:
+def _purge(agent: Agent, handle: Handle, by: str) -> None:
     """Delete releases, logs and data, by a rename first: at no instant is half a project to be seen."""
-    with changing(handle):
+    with changing(handle, "purge", by):
         want = handle.want()
         if want is not None and want.up:
             raise Conflict(

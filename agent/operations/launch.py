@@ -91,7 +91,7 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
         by = signatures.signer(agent, call.project, call.version, call.upload.digest, call.signature)
         if by is not None:
             call = replace(call, received_from=f"{call.received_from}, signed by {by}")
-        with changing(handle, create=True):
+        with changing(handle, "launch", call.received_from, create=True):
             try:
                 return _launch(agent, handle, call, steps)
             finally:

@@ -36,7 +36,7 @@ def start(agent: Agent, project: str, version: str, fallback: Optional[str], by:
     if release is not None:
         _require(release, handle)
     before = handle.record()
-    want = handle.change_want(lambda last: Want(True, 0, version, fallback, prepare=event != "restart"))
+    want = handle.change_want(lambda last: Want(True, 0, version, fallback, prepare=event != "restart", by=by))
     record = handle.wait(lambda record: _is_concluded(record, want), _patience(handle, before, version))
     outcome = record.outcome if record is not None else None
     if record is None:
@@ -45,16 +45,21 @@ def start(agent: Agent, project: str, version: str, fallback: Optional[str], by:
             "The host goes on with it; GET /project/<id> shows the outcome.", 10, project=project,
         )  # fmt: skip
     if record.generation > want.generation or outcome is None or outcome.generation != want.generation:
-        raise Conflict(
-            f"{project}: another call ended this launch of {version}.",
-            "GET /project/<id> shows what is wanted now.",
-            project=project,
-        )
+        raise _cancelled(handle, project, version)
     conclude(agent, handle)
     remember(handle, event, version=version, by=by, ready=outcome.ready, reason=outcome.reason)
     if not outcome.ready:
         raise _failure(handle, project, outcome, fallback)
     return record
+
+
+def _cancelled(handle: Handle, project: str, version: str) -> Conflict:
+    now = handle.want()
+    what = "another call" if now is None else f"a {'launch' if now.up else 'kill'} by {now.by or 'another call'}"
+    return Conflict(
+        f"{project}: {what} ended this launch of {version}.", "GET /project/<id> shows what is wanted now.",
+        project=project, version=version, step="cancelled",
+    )  # fmt: skip
 
 
 def _require(release: Release, handle: Handle) -> None:

@@ -21,7 +21,7 @@ def restart(agent: Agent, project: str, by: str) -> Tuple[int, Dict[str, Any]]:
 def start_again(agent: Agent, project: str, version: str, event: str, by: str) -> Tuple[int, Dict[str, Any]]:
     """Run a release that is in the store already; the current one is what a failure goes back to."""
     handle = agent.known(project)
-    with changing(handle):
+    with changing(handle, event, by):
         replaced = releases.current(handle.layout)
         record = start(agent, project, version, replaced, by, event)
     warnings = volatile_warnings(handle)

@@ -28,7 +28,7 @@ class Want:
 
     A launch that fails goes back to `fallback`. `grace_seconds`, with up=False, overrides the
     release's own grace period for this one kill. `prepare`: its hooks and migrations come before the switch.
-    `concluded`: the outcome of this generation has been drawn the consequences of.
+    `concluded`: the outcome of this generation has been drawn the consequences of. `by`: who wants it.
     """
 
     up: bool
@@ -38,6 +38,7 @@ class Want:
     grace_seconds: Optional[float] = None
     prepare: bool = False
     concluded: bool = False
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def read_want(layout: ProjectLayout) -> Optional[Want]:
     return Want(
         document["want"] == "up", document["generation"], document.get("release"),
         document.get("fallback"), document.get("grace_seconds"), document.get("prepare", False),
-        document.get("concluded", False),
+        document.get("concluded", False), document.get("by", ""),
     )  # fmt: skip
 
 
@@ -198,6 +199,7 @@ def draft_want(layout: ProjectLayout, want: Want) -> None:
             "grace_seconds": want.grace_seconds,
             "prepare": want.prepare,
             "concluded": want.concluded,
+            "by": want.by,
         },
     )
 

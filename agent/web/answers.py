@@ -63,6 +63,7 @@ SCHEMAS: Dict[str, Schema] = {
         pid=_or_null(type="integer"), state={"enum": list(_STATES)},
     ),
     "Killed": _object(
+        {"cancelled": VERSION.schema},  # the launch that it ended
         status={"enum": ["Successful", "NothingToKill"]}, project=PROJECT.schema, killed=_list(_PROCESS),
         survivors=_list(_PROCESS),
     ),

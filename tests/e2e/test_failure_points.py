@@ -186,3 +186,26 @@ def test_the_agent_is_killed_at_that_very_point(case: Case, point: str) -> None:
     eventually(lambda: case.host.staging() == [], 60, lambda: str(case.host.staging()))
     kept = ["new", "new.json"] if case.old is None else ["new", "new.json", "old", "old.json"]
     assert case.releases() == kept and os.readlink(case.path("current")) == "releases/new"
+
+
+@pytest.mark.parametrize(
+    "case", [("cancelled", shape) for shape in SHAPES], indirect=True, ids="-".join
+)  # fmt: skip
+def test_a_second_launch_is_told_of_the_first_and_a_kill_cancels_it(case: Case) -> None:
+    path = case.pack({"before_launch": ['touch "$PERSIST_DIR/there"; sleep 1000000']})
+    answers: List[http.Response] = []
+    caller = threading.Thread(target=lambda: answers.append(case.host.launch(case.project, path, version="new")))
+    caller.start()
+    eventually(case.path("data", "there").exists, 60, "the hook runs")
+    second = case.host.launch(case.project, path, version="new")
+    assert (second.status, second.json["what"], second.json["by"]) == (409, "launch", "admin from 127.0.0.1"), second
+    assert second.json["since"] in second.json["detail"] and second.json["running"] == (
+        None if case.old is None else {"version": "old", "pid": case.old, "state": "ready"}
+    )
+    killed = case.host.kill(case.project)
+    caller.join()
+    assert (killed.status, killed.json["cancelled"]) == (200, "new"), killed
+    assert case.old is None or case.old in [entry["pid"] for entry in killed.json["killed"]]
+    assert (answers[0].status, answers[0].json["step"]) == (409, "cancelled"), answers
+    assert "a kill by admin from 127.0.0.1 ended this launch of new" in answers[0].json["detail"]
+    assert case.processes() == [] and case.host.status(case.project)["want"] == "down"

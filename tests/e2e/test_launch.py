@@ -96,7 +96,7 @@ def test_a_release_that_does_not_become_ready_in_time(host: AgentHost, project: 
     refusal = host.launch(project, artifact.pack("slow_ready", host.artifacts, manifest=late), version="late")
     assert (refusal.status, refusal.json["step"]) == (422, "ready"), refusal
     assert refusal.json["readiness"] == {"check": "file ready", "error": "it is not there yet"}
-    assert refusal.json["running"] == {"version": "good"}
+    assert refusal.json["running"]["version"] == "good"
     assert host.wait_for_state(project, "ready")["version"] == "good"
 
 
