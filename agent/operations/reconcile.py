@@ -44,7 +44,8 @@ def reconcile(agent: Agent) -> None:
 def _clear_canary(agent: Agent) -> None:
     """One that no new agent is proving itself with: that one was killed. (A proof goes on record before its canary is there.)"""
     handle = agent.handle(AGENT_PROJECT)
-    with contextlib.suppress(Conflict), changing(handle):  # whoever launches an agent clears up afterwards
+    # whoever launches an agent clears up afterwards
+    with contextlib.suppress(Conflict), changing(handle, "clear a canary", "the agent itself"):
         record = handle.record()
         successor = record.successor if record is not None else None
         if successor is None or successor.is_retiring:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.agent import AgentHost
 from tests.support.http import Response, free_port, request
+from tests.support.kernel import gives_descriptors
 from tests.support.traffic import traffic
 from tests.support.wait import eventually
 
@@ -87,7 +88,8 @@ def test_after_a_death_it_goes_on(web: Tuple[AgentHost, int], victim: str) -> No
         reply = launch(host, port, 1)
         assert reply.status == 201, reply
         eventually(lambda: served(port).startswith("web/1 "), message="1 answers")
-    assert seen.failures == []
+    if victim == "agent" or gives_descriptors():  # else the new shim has to bind anew, and for a moment nobody listens
+        assert seen.failures == []
 
 
 def test_a_taken_port_is_refused_before_anything_changes(web: Tuple[AgentHost, int]) -> None:

@@ -16,6 +16,7 @@ from agent.model import Readiness, StopPolicy
 from agent.shim.record import Record
 from agent.store import releases
 from tests.support import http
+from tests.support.kernel import gives_descriptors
 from tests.support.wait import eventually
 
 #: Serves its own pid on every socket it was given; after SIGTERM it answers what it has accepted, and ends.
@@ -160,7 +161,9 @@ def test_the_shim_may_die(shims: Any, moment: str) -> None:
     releases.commit(shims.store.project("web"), replace(release, sockets=sockets, readiness=readiness))
     want = shims.up("web", version="2", fallback="1")
     seen = shims.handle("web").wait(lambda r: r.successor is not None or r.version == "2", 60)
-    assert seen is not None and seen.version == "1", "they overlap"
+    assert seen is not None
+    if moment == "during" or gives_descriptors():
+        assert seen.version == "1", "they overlap"
     if moment == "during":
         os.kill(shim, signal.SIGKILL)
     with open(os.path.join(shims.store.project("web").release("2"), "go"), "w", encoding="ascii"):
