@@ -56,9 +56,10 @@ def _read_files(value: object) -> List[Tuple[int, str]]:
         raise MalformedRequest("files: it is no list.", hint)
     for index, entry in enumerate(value):
         size = entry.get("size") if isinstance(entry, dict) and set(entry) == {"sha256", "size"} else None
-        if type(size) is not int or size < 0:
+        is_whole = type(size) is int or (isinstance(size, float) and size.is_integer())  # JSON's 3.0 is whole, too
+        if size is None or not is_whole or size < 0:
             raise MalformedRequest(f"files[{index}]: it is no digest with a size.", hint)
-    return [(entry["size"], parse_digest(entry["sha256"])) for entry in value]
+    return [(int(entry["size"]), parse_digest(entry["sha256"])) for entry in value]
 
 
 _FILE_SCHEMA = {
