@@ -34,7 +34,7 @@ awk 'BEGIN { for (i = 1; i <= %(lines)d; i++) {
 } }'
 exec sleep 2147483647
 """
-ROTATION = {"rotating": {"segment_bytes": 1 << 18, "segments": 10_000}, "in one piece": {"segment_bytes": 1 << 40, "segments": 1}}
+ROTATION = {"rotating": {"segment_bytes": 1 << 18, "segments": 3000}, "in one piece": {"segment_bytes": 1 << 30, "segments": 1}}
 
 
 @pytest.fixture(scope="module")
