@@ -161,7 +161,7 @@ def test_a_secret_is_the_old_or_the_new_one(store: StoreLayout) -> None:
 
 def test_a_full_disk_costs_output_counts_it_and_never_blocks(store: StoreLayout) -> None:
     layout = store.project("web")
-    capture = Capture(layout, prepare(layout), 1 << 20, 2)
+    capture = Capture(layout, prepare(layout))
     writer = os.open(layout.fifo, os.O_WRONLY)
     sent = 0
     for pages in (0, 1, 3, 0, 20):
