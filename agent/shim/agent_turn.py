@@ -32,10 +32,10 @@ from agent.store.layout import ProjectLayout
 START_SECONDS = 20.0
 #: For so long a ready one has to answer beside the old one before it takes over.
 PROOF_SECONDS = 4.0
-#: … giving a sign of life every second; a busy host may make it late.
-PROOF_SILENT_SECONDS = 3.0
-#: An agent that gives no sign of life for so long is hung.
-HUNG_SECONDS = 10.0
+#: … and the last of its signs of life, one a second, is no older than this when it does.
+FRESH_SECONDS = 2.0
+#: An agent that gives no sign of life for so long is hung. A busy disk alone can make it late by seconds.
+HUNG_SECONDS = 15.0
 #: How long the old one may take to finish what is in flight.
 RETIRE_SECONDS = 40.0
 _LOOK_SECONDS = 0.2
@@ -167,12 +167,13 @@ class AgentTurn(Succession):
         if agent is None or not agent.is_ready:
             if now - successor.clock > START_SECONDS:
                 self._turn_away(successor, f"was not ready within {START_SECONDS:g} s")
-        elif agent.silent_seconds > PROOF_SILENT_SECONDS:
+        elif agent.silent_seconds > HUNG_SECONDS:
             self._turn_away(successor, "stopped answering before it had proved itself")
         elif agent.proved_from is None:
             agent.proved_from = now
         elif now - agent.proved_from >= PROOF_SECONDS and self.record.state == machine.READY:
-            self._take_over(successor)
+            if agent.silent_seconds <= FRESH_SECONDS:
+                self._take_over(successor)
         elif now - agent.proved_from >= PROOF_SECONDS + START_SECONDS:  # the one at work has ended and does not come back
             self._show_out(successor)  # the wanted one is started in its place
 
