@@ -34,16 +34,14 @@ from agent.values import ignored, kind_of, read_command, read_integer, read_know
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
-#: The names that the agent sets itself, last.
 #: All of a project's segments together.
 _MOST_LOG_BYTES = 64 << 30
+#: The names that the agent sets itself, last.
 CONTRACT_NAMES = ("PROJECT", "VERSION", "PERSIST_DIR", "SECRETS_DIR", "RELEASE_DIR")
 
 _MAX_SECONDS = 7 * 24 * 3600.0
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _POLICIES = ("always", "on-failure", "never")
-#: Keys of ours that a later release acts on.
-_LATER = ("sockets",)
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,7 @@ def parse(data: bytes) -> Manifest:
     for key, value in document.items():
         if key in _FIELDS:
             values[key] = _FIELDS[key](key, value, warnings)
-        if key in _LATER:
-            warnings.append(f"'{key}' is not acted on by this release of the agent yet")
-        elif key not in _FIELDS:
+        else:
             warnings.append(ignored(key))
     return Manifest(document=document, warnings=tuple(warnings), **values)
 

@@ -47,9 +47,11 @@ def explain(status: Dict[str, Any], entries: List[Dict[str, Any]], now: float) -
 
 
 def _what(status: Dict[str, Any], now: float) -> str:
-    state, since = printable(status.get("state")), _ago(status.get("since"), now)
-    text = f"{printable(status.get('project'))} {printable(status.get('version'))} is {state}"
-    text += f" since {since}" if since else ""
+    state, since = printable(status.get("state")), parse_time(status.get("since"))
+    is_state = f"is {state}"
+    if since is not None:
+        is_state = f"has been {state} for {duration(max(0.0, now - since))} (since {printable(status.get('since'))})"
+    text = f"{printable(status.get('project'))} {printable(status.get('version'))} {is_state}"
     explanation = printable(status.get("explanation") or "").rstrip(".")
     return text + (f": {explanation}." if explanation != "-" else ".")
 
@@ -61,7 +63,8 @@ def _how_it_ended(status: Dict[str, Any], now: float) -> str:
     when = _ago(last.get("at"), now)
     restarts = status.get("restarts") or 0
     again = f"; it has been restarted {restarts} time{'' if restarts == 1 else 's'}" if restarts else ""
-    return f"Its last run {printable((last.get('exit_cause') or {}).get('text'))}{', ' + when if when else ''}{again}."
+    cause = printable((last.get("exit_cause") or {}).get("text"))
+    return f"The last run that ended: {cause}{', ' + when if when else ''}{again}."
 
 
 def _who(entries: List[Dict[str, Any]], now: float) -> str:
@@ -70,7 +73,9 @@ def _who(entries: List[Dict[str, Any]], now: float) -> str:
     if not acts:
         return ""
     last, when = acts[-1], _ago(acts[-1].get("at"), now)
-    return f"The last call was `{printable(last['event'])}` by {printable(last['by'])}{', ' + when if when else ''}."
+    failed = last.get("ready") is False
+    which = f" of {printable(last.get('version'))}, which failed ({printable(last.get('reason'))})," if failed else ""
+    return f"The last call was `{printable(last['event'])}`{which} by {printable(last['by'])}{', ' + when if when else ''}."
 
 
 def _next(status: Dict[str, Any], now: float) -> str:

@@ -5,6 +5,7 @@ After the exec this very process, same pid, is the shim: it holds the listening 
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import subprocess
@@ -15,7 +16,7 @@ from typing import List, NoReturn, Optional
 
 from agent.config import ServeConfig
 from agent.errors import AlreadyRunning, UsageError
-from agent.host import files, locks, procfs
+from agent.host import connections, files, locks, procfs, sockets
 from agent.host.notify import Notifier
 from agent.model import AGENT_PROJECT, Release
 from agent.operations.own import BUNDLE, describe, digest_of, install_bundle, quarantined, read_own_manifest
@@ -27,8 +28,8 @@ from agent.store.layout import ProjectLayout, StoreLayout
 def bootstrap(config: ServeConfig, is_boot: bool = False) -> NoReturn:
     """Never returns. At the boot of a host an upgrade that was launched since this file was installed stays.
 
-    UsageError when the store or the file is unusable. AlreadyRunning when an agent serves this store; `is_same` says whether
-    it is to be this very release.
+    UsageError when the store, the address or the file is unusable. AlreadyRunning when an agent serves this store; `is_same`
+    says whether it is to be this very release.
     """
     bundle = own_bundle()
     store = StoreLayout(config.store)
@@ -44,6 +45,7 @@ def bootstrap(config: ServeConfig, is_boot: bool = False) -> NoReturn:
         if is_boot:
             _defer(layout)
         raise _already_running(layout, bundle)
+    _require_address(config.listen)
     files.write_json(store.config, config.to_json())
     release = (_at_work(config, layout, bundle) if is_boot else None) or _install(store, layout, bundle)
     _want(layout, release.version)
@@ -126,6 +128,20 @@ def _already_running(layout: ProjectLayout, bundle: str) -> AlreadyRunning:
         f"Stop it with 'ant-host-agent.pyz stop --store {root}', or choose another --store.",
         store=root, pid=pid, is_same=release is None or release.digest == digest_of(layout, bundle),
     )  # fmt: skip
+
+
+def _require_address(listen: str) -> None:
+    """UsageError, naming who has it, when the address can't be had: before anything changes. The shim binds it for good."""
+    try:
+        os.close(sockets.listen(listen))
+    except OSError as error:
+        inode = connections.listening_inode(listen) if error.errno == errno.EADDRINUSE else None
+        pid = connections.holder(inode, (process.pid for process in procfs.processes())) if inode is not None else None
+        why = f"process {pid} has it ({procfs.command(pid)})" if pid is not None else error.strerror or str(error)
+        raise UsageError(
+            f"--listen {listen} can't be had: {why}.",
+            "Choose another address with --listen, or stop what has this one (an agent: 'ant-host-agent.pyz stop --store DIR').",
+        ) from error
 
 
 def _make_store(store: StoreLayout, token_file: str) -> None:

@@ -150,10 +150,12 @@ def _failure(handle: Handle, project: str, outcome: Outcome, fallback: Optional[
             "Somebody else ended it (or the kernel, for memory), which says nothing of the release: send the call again.", 5,
             project=project, version=outcome.version, step=outcome.step, exit_cause=outcome.exit_cause, running=running,
         )  # fmt: skip
+    hint = "log_tail shows its last output; mend the artifact and launch it again."
+    if outcome.step == "ready":
+        hint += ' A program that is meant to end needs "restart": {"policy": "never"} in its anthill.json.'
+    started = "" if outcome.step not in ("before_launch", "migrations") else "was not started: "
     return ArtifactFault(
-        f"{project} {outcome.version} {outcome.reason}; {consequence}.",
-        "log_tail shows its last output; mend the artifact and launch it again. A program that is meant to end needs "
-        '"restart": {"policy": "never"} in its anthill.json.',
+        f"{project} {outcome.version} {started}{outcome.reason}; {consequence}.", hint,
         project=project, version=outcome.version, step=outcome.step, exit_cause=outcome.exit_cause, readiness=outcome.readiness,
         log_tail=[line.decode(errors="replace") for line in tail], running=running, steps=list(outcome.steps),
     )  # fmt: skip

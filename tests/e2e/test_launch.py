@@ -106,7 +106,9 @@ def test_a_hook_that_fails_is_told_and_nothing_has_changed(host: AgentHost, proj
     refusal = host.launch(project, artifact.pack("hello", host.artifacts, manifest=hooks), version="bad")
     assert (refusal.status, refusal.json["step"]) == (422, "before_launch"), refusal
     assert refusal.json["exit_cause"]["code"] == 3 and refusal.json["log_tail"] == ["there is no such table"]
+    assert refusal.json["detail"].startswith(f"{project} bad was not started: hook ")
     assert refusal.json["detail"].endswith("exited with code 3; good runs on.")
+    assert "meant to end" not in refusal.json["hint"]
     assert [step["output"] for step in refusal.json["steps"]] == ["begun\n", "there is no such table\n"]
     assert host.status(project)["pid"] == pid
     assert b"begun\nthere is no such table\n" in host.project_output(project)

@@ -78,10 +78,10 @@ def test_unknown_keys_are_named_in_warnings() -> None:
     assert len(parse(**{"x" * 5000: 1}).warnings[0]) < 100
 
 
-def test_keys_of_later_releases_are_named_in_warnings() -> None:
-    found = valid("later_keys")
-    assert len(found.warnings) == 1
-    assert all("not acted on" in warning for warning in found.warnings)
+def test_sockets_are_acted_on_and_not_warned_of() -> None:
+    found = valid("sockets")
+    assert found.sockets == {"http": "127.0.0.1:3231"}
+    assert found.warnings == ()
 
 
 def test_the_steps_of_a_launch_arrive() -> None:

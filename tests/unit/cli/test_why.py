@@ -17,9 +17,16 @@ def test_backoff_says_what_happened_and_when_it_goes_on() -> None:
     status = {**STATUS, "state": "backoff", "since": "2026-01-01T11:59:00Z", "exits": exits, "restarts": 3}
     status.update(explanation="exited with code 7; starts again soon", next_start_at="2026-01-01T12:00:24Z")
     assert explain(status, [], NOW) == (
-        "web 2 is backoff since 1 min 0 s ago (2026-01-01T11:59:00Z): exited with code 7; starts again soon. "
-        "Its last run exited with code 7, 1 min 0 s ago (2026-01-01T11:59:00.5Z); it has been restarted 3 times. "
+        "web 2 has been backoff for 1 min 0 s (since 2026-01-01T11:59:00Z): exited with code 7; starts again soon. "
+        "The last run that ended: exited with code 7, 1 min 0 s ago (2026-01-01T11:59:00.5Z); it has been restarted 3 times. "
         "It is started again in 24 s; `restart` does so now, `rollback` goes back to the release before."
+    )
+
+
+def test_a_launch_that_failed_is_told_from_what_runs() -> None:
+    entries = [{"event": "launch", "version": "3", "by": "ci", "ready": False, "reason": "exited with code 1 after 0.04 s"}]
+    assert "The last call was `launch` of 3, which failed (exited with code 1 after 0.04 s), by ci." in explain(
+        {**STATUS, "state": "ready"}, entries, NOW
     )
 
 
