@@ -76,6 +76,9 @@ class Server:
         settings: ServerSettings,
         operations: Operations = OPERATIONS,
     ) -> None:
+        # first of all, since dup() makes the copy what the original is: the agent that we succeed shares the open file, and its
+        # front thread would wait in accept(2) for one more caller if the flag were gone for an instant (fcntl(2), F_SETFL)
+        listener.setblocking(False)
         self._settings = settings
         self.uploads = Uploads(agent.store, settings.max_artifact_bytes, settings.upload_slots)
         lanes = make_lanes(settings.threads)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from typing import Callable, List
+from typing import Callable, ClassVar, List
 
 import pytest
 
@@ -179,3 +180,27 @@ def test_a_draining_server_finishes_what_is_in_flight(web: Web) -> None:
     assert answer.startswith(b"HTTP/1.1 201 ") and b"\r\nConnection: close\r\n" in answer
     web.thread.join(30)
     assert not web.thread.is_alive()
+
+
+class Watched(socket.socket):
+    """A socket that notes, for each copy that is made of it, whether its open file waits."""
+
+    waits: ClassVar[List[bool]] = []
+
+    def dup(self) -> Watched:
+        copy = super().dup()
+        self.waits.append(os.get_blocking(copy.fileno()))
+        return copy
+
+
+def test_a_second_server_does_not_make_the_first_one_wait_in_accept(web: Web) -> None:
+    """Both share the open file of the listening socket, and with it the flag O_NONBLOCK (fcntl(2))."""
+    first, web.listener = web.listener, Watched(fileno=os.dup(web.listener.fileno()))
+    second = web.make_server()
+    thread = web.start(second)
+    second.drain()
+    thread.join(40)
+    web.listener.close()
+    web.listener = first
+    assert not thread.is_alive()
+    assert Watched.waits and not any(Watched.waits)
