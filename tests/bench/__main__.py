@@ -25,8 +25,8 @@ from tests.bench.table import markdown
 
 #: Each is a module of tests.bench.rows with `measure(setting) -> List[Figure]`; they run in this order.
 ROWS = (
-    "size", "start", "launch", "upload_raw", "upload_multipart", "logs", "numbered", "shims", "idle", "capture", "ping", "kill",
-    "deaths", "cycles",
+    "size", "start", "launch", "upload_raw", "upload_multipart", "logs", "describe", "numbered", "shims", "idle", "capture",
+    "ping", "kill", "deaths", "cycles",
 )  # fmt: skip
 
 
