@@ -62,13 +62,14 @@ def test_the_life_of_a_project(host: AgentHost, project: str) -> None:
 
 def test_a_crash_and_who_comes_back_after_the_agents_death(own_host: AgentHost, project: str) -> None:
     script = b"#!/bin/sh\nuntil [ -e $PERSIST_DIR/go ]; do sleep 0.05; done\nexit 4\n"
-    own_host.launch(project, artifact.write(script, "sh", own_host.artifacts))
     listener = Listener(own_host, project)
+    own_host.launch(project, artifact.write(script, "sh", own_host.artifacts))
+    assert listener.until("ready") == ["launched", "ready"]
     own_host.crash_agent()
     with pytest.raises((http.client.HTTPException, OSError, AssertionError)):
         listener.until("backoff")
     with open(own_host.path("projects", project, "data", "go"), "w"):
-        again = Listener(own_host, project, listener.last)
+        again = Listener(own_host, project, listener.last)  # whatever has happened by now
     assert again.until("backoff") == ["exited", "backoff"]
     status = own_host.status(project)
     assert status["crash"]["exit_cause"]["code"] == 4 and status["crashes"][-1]["run"] == status["crash"]["run"]
