@@ -19,7 +19,7 @@ from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
 from agent.operations import canary, own, signatures, status
 from agent.operations.agent import Agent, changing, forget_if_unused
-from agent.operations.outcome import conclude, start
+from agent.operations.outcome import conclude, is_under_way, join, start
 from agent.shim import machine
 from agent.shim.handle import Handle
 from agent.shim.record import Outcome, Record
@@ -140,7 +140,12 @@ def _launch(agent: Agent, handle: Handle, call: LaunchCall, steps: Steps) -> Tup
         release = _make_release(agent, handle.layout, call, steps)
     conclude(agent, handle)  # what the last launch came to decides what this one can go back to
     want, record = handle.want(), handle.record()
-    if want is not None and want.up and record is not None and want.version == release.version and _runs_well(record, release):
+    is_wanted = want is not None and want.up and want.version == release.version
+    if want is not None and is_wanted and call.project != AGENT_PROJECT and is_under_way(handle, want, record):
+        record = join(agent, handle, want, call.received_from)
+        steps.add_done_by_shim(record.outcome)
+        return 201, _reply("LaunchSuccessful", release, record, want.fallback, steps)
+    if record is not None and is_wanted and _runs_well(record, release):
         return 200, _reply("AlreadyRunning", release, record, None, steps)
     fallback = record.version if want is not None and want.up and record is not None and _may_run(handle.layout, record) else None
     try:

@@ -37,6 +37,23 @@ def start(agent: Agent, project: str, version: str, fallback: Optional[str], by:
         _require(release, handle)
     before = handle.record()
     want = handle.change_want(lambda last: Want(True, 0, version, fallback, prepare=event != "restart", by=by))
+    return _await(agent, handle, want, before, by, event)
+
+
+def is_under_way(handle: Handle, want: Want, record: Optional[Record]) -> bool:
+    """Whether the shim is at a launch that nobody waits for any more: the agent that began it died, or its time was over."""
+    outcome = record.outcome if record is not None else None
+    is_decided = outcome is not None and outcome.generation == want.generation
+    return want.up and not want.concluded and not is_decided and handle.is_alive
+
+
+def join(agent: Agent, handle: Handle, want: Want, by: str) -> Record:
+    """Wait for the outcome of a launch that is under way, as `start` does."""
+    return _await(agent, handle, want, handle.record(), by, "launch")
+
+
+def _await(agent: Agent, handle: Handle, want: Want, before: Optional[Record], by: str, event: str) -> Record:
+    project, version, fallback = handle.layout.project, str(want.version), want.fallback
     record = handle.wait(lambda record: _is_concluded(record, want), _patience(handle, before, version))
     outcome = record.outcome if record is not None else None
     if record is None:
@@ -151,7 +168,7 @@ def _failure(handle: Handle, project: str, outcome: Outcome, fallback: Optional[
             project=project, version=outcome.version, step=outcome.step, exit_cause=outcome.exit_cause, running=running,
         )  # fmt: skip
     hint = "log_tail shows its last output; mend the artifact and launch it again."
-    if outcome.step == "ready":
+    if outcome.step == "ready" and project != AGENT_PROJECT:
         hint += ' A program that is meant to end needs "restart": {"policy": "never"} in its anthill.json.'
     started = "" if outcome.step not in ("before_launch", "migrations") else "was not started: "
     return ArtifactFault(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
+from pathlib import Path
 
 import pytest
 
 from tests.support import artifact, processes
 from tests.support.agent import AgentHost
+from tests.support.wait import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -98,6 +102,22 @@ def test_a_release_that_does_not_become_ready_in_time(host: AgentHost, project: 
     assert refusal.json["readiness"] == {"check": "file ready", "error": "it is not there yet"}
     assert refusal.json["running"]["version"] == "good"
     assert host.wait_for_state(project, "ready")["version"] == "good"
+
+
+def test_a_launch_sent_again_after_the_agent_died_waits_for_the_proof(own_host: AgentHost, project: str) -> None:
+    command = 'while ! test -e "$PERSIST_DIR/die"; do sleep 0.05; done; exit 3'
+    manifest = {"command": command, "readiness": {"file": "never", "timeout_seconds": 300}}
+    path = artifact.pack("hello", own_host.artifacts, manifest=manifest)
+    with ThreadPoolExecutor(2) as pool:
+        lost = pool.submit(own_host.launch, project, path, version="1")
+        eventually(lambda: own_host.request("GET", f"/project/{project}").json.get("state") == "running", 30)
+        own_host.crash_agent()
+        assert isinstance(lost.exception(60), (OSError, HTTPException))
+        again = pool.submit(own_host.launch, project, path, version="1")
+        assert own_host.status(project)["state"] == "running"
+        Path(own_host.store, "projects", project, "data", "die").touch()
+        reply = again.result(60)
+    assert (reply.status, reply.json["step"], reply.json["exit_cause"]["code"]) == (422, "ready", 3), reply
 
 
 def test_a_hook_that_fails_is_told_and_nothing_has_changed(host: AgentHost, project: str) -> None:
