@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import sys
-from typing import List, NoReturn
+from typing import List, NoReturn, Optional
 
 from agent.errors import EXIT_AGENT_FAULT, EXIT_OK
 from agent.host import clock, files, prctl
@@ -46,7 +47,7 @@ def main(arguments: List[str]) -> int:
     capture = Capture(layout, prepare(layout))
     wake = install_handlers()
     signal.signal(signal.SIGHUP, nursery.hang_up)
-    reside(capture, wake, lambda seen: AgentTurn(layout, seen, nursery).take(), nursery)
+    reside(capture, wake, lambda seen: _take_own_turn(layout, seen, nursery), nursery)
     record = read_record(layout)
     if record is not None and record.state == machine.FAILED:
         sys.stderr.write(f"ant-host-agent: {record.explanation}\n  Its output is in {layout.logs}\n")
@@ -74,8 +75,22 @@ def _take_turn(layout: ProjectLayout, seen: Seen) -> Answer:
     try:
         return ProjectTurn(layout, seen).take()
     except Exception:
-        import traceback  # here, in a process of moments: a shim does without
-
-        line = {"at": clock.timestamp(), "event": "shim_failed", "traceback": traceback.format_exc()}
-        files.append_line(layout.events, line, EVENTS_BYTES)
+        _tell_of_failure(layout)
         raise
+
+
+def _take_own_turn(layout: ProjectLayout, seen: Seen, nursery: Nursery) -> Optional[Answer]:
+    """The same in this very process, which must outlive it: the agent may just have died, and nobody else holds the socket."""
+    try:
+        return AgentTurn(layout, seen, nursery).take()
+    except Exception:
+        _tell_of_failure(layout)
+        return None
+
+
+def _tell_of_failure(layout: ProjectLayout) -> None:
+    import traceback  # only here: a shim does without
+
+    line = {"at": clock.timestamp(), "event": "shim_failed", "traceback": traceback.format_exc()}
+    with contextlib.suppress(OSError):
+        files.append_line(layout.events, line, EVENTS_BYTES)

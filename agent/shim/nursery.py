@@ -153,6 +153,8 @@ class Nursery:
             self.part(pid)
         elif words[0] == b"ready":
             agent.is_ready = self._has_news = True
+        elif words[0] == b"fork" and not passed:
+            _answer(agent, words[1] + b" the project's lock did not arrive: too many open files")
         elif words[0] == b"fork":
             # close-on-exec, or a project would hold its own lock after its shim's death
             lock = int.from_bytes(passed[0][2][:4], sys.byteorder)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any, Dict
 
 import pytest
 
-from tests.support import artifact, processes
+from tests.support import artifact, bundles, processes
 from tests.support.agent import AGENT, AgentHost
 from tests.support.wait import eventually
 
@@ -131,3 +132,18 @@ def test_both_processes_of_the_agent_at_once(own_host: AgentHost, project: str) 
     own_host.start()  # as systemd would
     assert own_host.status(project)["pid"] == pid
     assert json.loads(own_host.read("projects", project, "record.json"))["state"] == "ready"
+
+
+@pytest.mark.newest
+def test_a_bug_in_a_turn_of_the_agent_s_shim_takes_nothing_down(pyz: str, python: str, tmp_path: Path) -> None:
+    begin = b"    def _look(self) -> None:\n"
+    bug = b"        if os.path.exists(path := self.layout.root + '/bug'):\n            os.unlink(path)\n            1 / 0\n"
+    changed = bundles.release(pyz, str(tmp_path), "buggy", ("agent/shim/agent_turn.py", begin, begin + bug))
+    with AgentHost(changed, python) as host:
+        host.launch_fixture("hello", "hello")
+        shim, mark = host.shim_pid(AGENT), Path(host.path("projects", AGENT, "bug"))
+        mark.touch()
+        host.crash_agent()
+        assert host.launch_fixture("hello", "hello").json["status"] == "AlreadyRunning"
+        assert not mark.exists() and host.shim_pid(AGENT) == shim
+        assert b"ZeroDivisionError" in host.read("projects", AGENT, "logs", "events.jsonl")
