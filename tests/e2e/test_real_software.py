@@ -167,16 +167,16 @@ def test_launched_replaced_killed(host: AgentHost, name: str) -> None:
     reply = launch(host, software, port, "1")
     assert reply.status == 201, reply
     eventually(lambda: shows("1"), 60, lambda: host.project_output("software").decode()[-2000:])
+    eventually(lambda: len(tree(host)) >= software.processes, 60, "all of its processes")
     before = tree(host)
-    assert len(before) >= software.processes
     with traffic(port, 100) if software.is_on_socket else contextlib.nullcontext(Traffic()) as seen:
         reply = launch(host, software, port, "2")
         assert reply.status == 201, reply
         eventually(lambda: shows("2"), 60, lambda: host.project_output("software").decode()[-2000:])
         eventually(lambda: not before & tree(host), 60, "the old one is gone")
     assert seen.failures == []
+    eventually(lambda: len(tree(host)) >= software.processes, 60, "all of its processes")
     last = tree(host)
-    assert len(last) >= software.processes
     killed = host.kill("software")
     assert killed.status == 200 and len(killed.json["killed"]) >= software.processes, killed
     assert killed.json["survivors"] == [] and host.project_processes("software") == []
