@@ -80,10 +80,14 @@ def _target(call: Call, now: Project) -> Project:
     return {"kill": DOWN, "purge": UNKNOWN}[call.verb]
 
 
+#: Where a launch ends when the new process, or the turn that starts it, is killed before its program runs.
+_KILLED_STEPS = ("start", "ready")
+
+
 def _launched(call: Call, now: Project) -> Iterator[Project]:
     if call.status == 201 or (call.status == 200 and now.version in (call.argument, SOME)):
         yield Project(True, call.argument)
-    elif call.status == 422 and call.reply["exit_cause"]["kind"] == "signaled":  # its process was killed before it was executed
+    elif call.status == 422 and call.reply["step"] in _KILLED_STEPS:
         yield Project(True, now.version)
 
 
@@ -109,6 +113,8 @@ def _restarted(call: Call, now: Project) -> Iterator[Project]:
         yield Project(True, call.reply["version"])
     elif call.status == 404 and not now.known:
         yield now
+    elif call.status == 422 and call.reply["step"] in _KILLED_STEPS:
+        yield from (now, DOWN)
 
 
 def _told(call: Call, now: Project) -> Iterator[Project]:
