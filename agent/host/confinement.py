@@ -41,15 +41,20 @@ def confine(writable: str, readable: str, memory_bytes: int, file_bytes: int, se
     for kind, most in (
         (resource.RLIMIT_AS, _address_space() + memory_bytes),
         (resource.RLIMIT_FSIZE, file_bytes),
-        (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_NOFILE, 256),
         (resource.RLIMIT_CORE, 0),
     ):
-        hard = resource.getrlimit(kind)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
+        _limit(kind, most, most)
+    # first SIGXCPU, which says why; at one and the same limit the kernel may send SIGKILL alone (getrlimit(2))
+    _limit(resource.RLIMIT_CPU, seconds, seconds + 5)
     prctl.set_no_new_privs()
     _restrict(writable, readable)
+
+
+def _limit(kind: int, soft: int, hard: int) -> None:
+    given = resource.getrlimit(kind)[1]
+    hard = hard if given == resource.RLIM_INFINITY else min(hard, given)
+    resource.setrlimit(kind, (min(soft, hard), hard))
 
 
 def landlock_version() -> int:
