@@ -7,7 +7,6 @@ store, the want commits the store to running it (and both to the disk), `current
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -200,7 +199,7 @@ def _make_release(agent: Agent, layout: ProjectLayout, call: LaunchCall, steps: 
         error.members = {"project": call.project, "step": step, **error.members}
         raise
     finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+        staging.remove(unpacked)
     try:
         release = _describe(agent, layout, version, manifest, call)
         releases.draft(layout, release)
