@@ -14,6 +14,7 @@ once; afterwards everything works offline. This file keeps to ASCII and to synta
 that an old Python gets to the sentence that refuses it.
 """
 
+import ast
 import hashlib
 import importlib.util
 import io
@@ -25,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from typing import Callable, Dict, List, NamedTuple, Tuple
@@ -51,7 +53,11 @@ SHIPPED = (".py", ".html", ".css", ".js", ".json", ".svg")
 
 
 class Dependency(NamedTuple):
-    """A pure Python wheel that is vendored: `sources` are the files or folders taken, `licence` goes along."""
+    """A pure Python wheel that is vendored: `sources` are the files taken, `licence` goes along.
+
+    `stripped` ones lose their comments and docstrings, a twentieth of the zipapp. Waitress does not: its licence asks
+    that each changed file tells the date of the change.
+    """
 
     name: str
     version: str
@@ -59,7 +65,13 @@ class Dependency(NamedTuple):
     sha256: str
     sources: Tuple[str, ...]
     licence: str
+    stripped: bool
 
+
+#: All of Waitress but its own command line (`runner`, `__main__`).
+WAITRESS = (
+    "__init__ adjustments buffers channel compat parser proxy_headers receiver rfc7230 server task trigger utilities wasyncore"
+).split()
 
 #: The one table of what the agent ships of others. A new version is a new row with a new hash.
 DEPENDENCIES = (
@@ -70,14 +82,16 @@ DEPENDENCIES = (
         "045684fbd2764eac9cdeb824861d1551d113e8b683d8d26e296898d3dd99a12e",
         ("bottle.py",),
         "bottle-0.13.4.dist-info/licenses/LICENSE",
+        True,
     ),
     Dependency(
         "waitress",
         "3.0.2",
         "waitress-3.0.2-py3-none-any.whl",
         "c56d67fd6e87c2ee598b76abdd4e96cfad1f24cacdea5078d382b1f9d7b5ed2e",
-        ("waitress/",),
+        tuple("waitress/%s.py" % name for name in WAITRESS),
         "waitress-3.0.2.dist-info/LICENSE.txt",
+        False,
     ),
     Dependency(
         "multipart",
@@ -86,6 +100,7 @@ DEPENDENCIES = (
         "a82b59e1befe74d3d30b3d3f70efd5a2eba4d938f845dcff9faace968888ff29",
         ("multipart.py",),
         "multipart-1.3.1.dist-info/licenses/LICENSE",
+        True,
     ),
 )
 
@@ -150,13 +165,38 @@ def agent_files() -> List[str]:
 def vendored(dependency: Dependency) -> Dict[str, bytes]:
     """The members that one wheel gives: its sources where they were, its licence under licences/."""
     with zipfile.ZipFile(io.BytesIO(wheel(dependency))) as archive:
-        contents = {
-            name: archive.read(name)
-            for name in archive.namelist()
-            if name in dependency.sources or (name.startswith(dependency.sources) and name.endswith(".py"))
-        }
+        contents = {name: archive.read(name) for name in dependency.sources}
         contents["licences/%s.txt" % dependency.name] = archive.read(dependency.licence)
+    if dependency.stripped:
+        for name in dependency.sources:
+            contents[name] = NOTICE % dependency.name.encode() + stripped(contents[name])
     return contents
+
+
+#: The first line of what was stripped, in the place of a comment.
+NOTICE = b"# From %b (its licence: licences/), without comments and docstrings; each line has the number that it had."
+
+
+def stripped(source: bytes) -> bytes:
+    """The same program without comments and docstrings, its lines where they were, so that a traceback tells the truth.
+
+    An empty docstring stays, so that no body becomes empty and an import of __future__ may follow. BuildError if
+    line 1 is more than a comment: the notice goes there.
+    """
+    lines = source.splitlines()
+    for token in tokenize.tokenize(io.BytesIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1].decode()[:column].rstrip().encode()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            text = node.body[0]
+            first, last = text.lineno - 1, text.end_lineno or 0
+            blank = [b""] * (last - first - 1)
+            lines[first:last] = [lines[first][: text.col_offset] + b'""' + lines[last - 1][text.end_col_offset :], *blank]
+    if lines[0]:
+        raise BuildError("A dependency begins with %r, not with a comment; build.py writes its notice there." % lines[0])
+    return b"\n".join(lines) + b"\n"
 
 
 def manifest(contents: Dict[str, bytes]) -> bytes:
