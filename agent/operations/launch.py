@@ -157,19 +157,25 @@ def _launch(agent: Agent, handle: Handle, call: LaunchCall, steps: Steps) -> Tup
             canary.clear(agent)
         raise
     steps.add_done_by_shim(record.outcome)
-    releases.prune(handle.layout, int(release.manifest.get("keep_releases", 5)), [release.version, fallback, *_spared(handle)])
+    keep = int(release.manifest.get("keep_releases", 5))
+    releases.prune(handle.layout, keep, [release.version, fallback, *spared(agent, handle)])
     return 201, _reply("LaunchSuccessful", release, record, fallback, steps)
 
 
-def _spared(handle: Handle) -> List[Optional[str]]:
-    """The releases that something runs from or is to: on record, wanted, current. What was gone back to is one of them."""
+def spared(agent: Agent, handle: Handle) -> List[Optional[str]]:
+    """The releases that something runs from or is to: on record, wanted, current. What was gone back to is one of them.
+
+    Those of the agent that are in quarantine stay, too: whoever asks why finds what failed.
+    """
     want, record = handle.want(), handle.record()
-    spared = [releases.current(handle.layout)]
+    versions = [releases.current(handle.layout)]
     if want is not None:
-        spared += [want.version, want.fallback]
+        versions += [want.version, want.fallback]
     if record is not None:
-        spared += [record.version, record.successor.version if record.successor is not None else None]
-    return spared
+        versions += [record.version, record.successor.version if record.successor is not None else None]
+    if handle.layout.project == AGENT_PROJECT:
+        versions += own.quarantined_versions(agent.store)
+    return versions
 
 
 def _runs_well(record: Record, release: Release) -> bool:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import zipfile
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from agent.errors import ArtifactFault
 from agent.host import clock, files
@@ -74,6 +74,11 @@ def quarantined(store: StoreLayout) -> Dict[str, Any]:
     """What failed here before: `{digest: {"version", "reason", "at"}}`."""
     document = files.read_json(store.quarantine) or {}
     return {digest: found for digest, found in document.items() if isinstance(found, dict)}
+
+
+def quarantined_versions(store: StoreLayout) -> List[str]:
+    """The same, by version."""
+    return [found["version"] for found in quarantined(store).values()]
 
 
 def acquit(store: StoreLayout, digest: str) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Any, Dict, Optional, Tuple
 
 from agent.errors import Conflict, NotFound
+from agent.model import AGENT_PROJECT
+from agent.operations import own
 from agent.operations.agent import Agent
 from agent.operations.restart import start_again
 from agent.store import releases
 
 
 def rollback(agent: Agent, project: str, version: Optional[str], by: str) -> Tuple[int, Dict[str, Any]]:
-    """Run `version`, or the newest release that is older than the current one."""
+    """Run `version`, or the newest release that is older than the current one and not in quarantine."""
     layout = agent.known(project).layout
     kept = [release.version for release in releases.every(layout)]
     current = releases.current(layout)
     if version is None:
         older = kept[: kept.index(current)] if current in kept else kept
+        if project == AGENT_PROJECT:
+            older = [version for version in older if version not in own.quarantined_versions(agent.store)]
         if not older:
             raise Conflict(
                 f"{project} has no release older than {current}.",
