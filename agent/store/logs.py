@@ -15,7 +15,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Union
 
 from agent.errors import MalformedRequest
 from agent.host.files import read_json
@@ -31,6 +31,8 @@ INCLUDED_FILES = 200
 #: Files that only grow, besides the last segment; each becomes the one before it when it is full.
 _GROWING = ("logs/events.jsonl", "logs/times.jsonl", "history.jsonl")
 _CRASH = re.compile(r"run-\d+\.json")
+#: In a URL, from the first colon after the slashes to the last at sign (RFC 3986, 3.2.1); libpq's parameter.
+_PASSWORD = re.compile(r"(?<=//)([^:@/]*):.*(?=@)|(?<=[?&]password=)[^&]*")
 _RECORD_BYTES = 1 << 20
 _ETAG = re.compile(r"([0-9a-f]+)\.([0-9a-f]+)\.([0-9a-f]+)\.([0-9a-f]+)\.([0-9a-f]+)\.([0-9a-f]+)-[0-9a-f]{32}")
 
@@ -44,7 +46,7 @@ Everything that this host knows of project {project}.
 {project}/crashes/run-*.json  for each of the last abnormal ends: cause, last lines, peak of memory, names in its environment
 {project}/record.json         what its shim knew last: state, why, what happens next
 {project}/history.jsonl       launches, kills, rollbacks and ends of runs, and who asked for them
-{project}/manifest.json       what the running release asked for
+{project}/manifest.json       what the running release asked for, without values in its env and passwords
 {project}/included/           files of the release that logs.include names; left-out.txt lists what was too much
 """
 
@@ -219,13 +221,24 @@ def _collect_release(collection: _Collection, root: int, layout: ProjectLayout, 
         version = parse_version(os.path.basename(os.readlink("current", dir_fd=root)))
     except (OSError, MalformedRequest):
         return
-    release_json = read_json(layout.release_json(version)) or {}
-    if release_json.get("manifest"):
-        collection.add_bytes("manifest.json", json.dumps(release_json["manifest"], indent=1).encode() + b"\n")
+    manifest = (read_json(layout.release_json(version)) or {}).get("manifest")
+    if manifest:
+        collection.add_bytes("manifest.json", json.dumps(_without_secrets(manifest), indent=1).encode() + b"\n")
     releases = collection.open_directory(root, "releases")
     release = None if releases is None else collection.open_directory(releases, version)
     if release is not None and include:
         _Included(collection).collect(release, include)
+
+
+def _without_secrets(manifest: Dict[str, Any]) -> Dict[str, Any]:
+    """A manifest that may be shown to whoever may read logs: no value in `env` (null, which no launch would take for one), and
+    no password in a database's URL."""
+    env, migrations = manifest.get("env"), manifest.get("migrations")
+    if isinstance(env, dict):
+        manifest = {**manifest, "env": dict.fromkeys(env)}
+    if isinstance(migrations, dict) and isinstance(migrations.get("database"), str):
+        manifest = {**manifest, "migrations": {**migrations, "database": _PASSWORD.sub(r"\1", migrations["database"])}}
+    return manifest
 
 
 class _Included:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import tarfile
@@ -119,7 +120,7 @@ def test_the_members_and_their_order(layout: ProjectLayout) -> None:
         write(f"{layout.logs}/{name}", name.encode())
     for name in ("record.json", "history.jsonl", "want.json"):
         write(f"{layout.root}/{name}", b"{}")
-    write(layout.release_json("1.0"), b'{"manifest": {"env": {"A": "b"}}}')
+    write(layout.release_json("1.0"), b'{"manifest": {"description": "d", "env": {"A": "b"}}}')
     before = open_count()
     found = read(open_project_logs(layout))
     assert open_count() == before
@@ -128,7 +129,24 @@ def test_the_members_and_their_order(layout: ProjectLayout) -> None:
         "web/logs/events.1.jsonl", "web/logs/events.jsonl", "web/crashes/run-12.json",
         "web/history.jsonl", "web/record.json", "web/manifest.json",
     ]  # fmt: skip
-    assert found["web/manifest.json"] == b'{\n "env": {\n  "A": "b"\n }\n}\n'
+    assert json.loads(found["web/manifest.json"]) == {"description": "d", "env": {"A": None}}
+
+
+@pytest.mark.parametrize(
+    ("database", "shown"),
+    [
+        ("sqlite:data/app.db", "sqlite:data/app.db"),
+        ("postgresql://db.example:5432/app", "postgresql://db.example:5432/app"),
+        ("postgresql://app:p:w%40x@[::1]:5432/app", "postgresql://app@[::1]:5432/app"),
+        ("postgresql://:hidden@host/app?sslmode=require", "postgresql://@host/app?sslmode=require"),
+        ("postgresql:///app?password=p&port=1", "postgresql:///app?password=&port=1"),
+        ("postgresql://app:a@b/c@host/app", "postgresql://app@host/app"),
+    ],
+)
+def test_a_manifest_is_shown_without_passwords(layout: ProjectLayout, database: str, shown: str) -> None:
+    manifest = {"migrations": {"path": "m", "database": database}}
+    write(layout.release_json("1.0"), json.dumps({"manifest": manifest}).encode())
+    assert json.loads(read(open_project_logs(layout))["web/manifest.json"])["migrations"] == {"path": "m", "database": shown}
 
 
 def test_a_project_without_logs_gives_a_valid_tar(tmp_path: Path) -> None:
