@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import subprocess
 import sys
 import zipfile
@@ -21,7 +20,7 @@ from agent.host.notify import Notifier
 from agent.model import AGENT_PROJECT, Release
 from agent.operations.own import BUNDLE, describe, digest_of, install_bundle, quarantined, read_own_manifest
 from agent.shim.record import Want, read_record, read_want, write_want
-from agent.store import releases
+from agent.store import keys, releases
 from agent.store.layout import ProjectLayout, StoreLayout
 
 
@@ -157,18 +156,12 @@ def _make_store(store: StoreLayout, token_file: str) -> None:
             )
         for directory in (store.staging, store.projects):
             files.make_directory(directory)
-        _make_token(token_file)
+        keys.ensure_token(token_file)
     except OSError as error:
         raise UsageError(
             f"The store {store.root} can't be used: {error.filename or store.root}: {error.strerror}.",
             "Choose a directory on a local disk that this user may write, with --store.",
         ) from error
-
-
-def _make_token(path: str) -> None:
-    """The admin key: 32 random bytes, made once, whole or not at all."""
-    if not os.path.exists(path):
-        files.write_atomically(path, secrets.token_hex(32).encode() + b"\n")
 
 
 def _install(store: StoreLayout, layout: ProjectLayout, bundle: str) -> Release:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -77,6 +78,46 @@ class KeyRing:
                 sys.stderr.write(complaint)
                 self._complaint = complaint
             return ()
+
+
+def ensure_token(path: str) -> None:
+    """See that the file holds an admin key that nobody else can read or set: 32 random bytes are made once, whole or not at all.
+
+    A group may read it (systemd and Docker hand out secrets so). One that everybody may read is closed. UsageError when
+    that can't be, or it holds no key that a header could carry.
+    """
+    if not os.path.lexists(path):
+        files.write_atomically(path, secrets.token_hex(32).encode() + b"\n")
+        return
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{path} is no regular file, and the key is read from it for each call.", "Write the key to a file.")
+    if status.st_mode & 0o002:
+        raise UsageError(
+            f"{path} can be written by everybody on this host, so the admin key in it may be anybody's.",
+            f"Remove it, and a new key is made at the next start, or look at its content and run 'chmod 600 {path}'.",
+        )
+    if status.st_mode & 0o004:
+        _close(path, status.st_mode)
+    token = (files.read_bytes(path) or b"").strip()
+    if not token or not all(0x21 <= byte <= 0x7E for byte in token):
+        what = "has more than one word" if token else "is empty"
+        raise UsageError(
+            f"{path} {what}, so no call could hold the admin key.",
+            "Write one key to it, printable ASCII without spaces, or remove it, and a key is made at the next start.",
+        )
+
+
+def _close(path: str, mode: int) -> None:
+    """Whoever read the key until now still has it, which is said."""
+    try:
+        os.chmod(path, stat.S_IMODE(mode) & ~0o007)
+    except OSError as error:
+        raise UsageError(
+            f"{path} can be read by everybody on this host, so everybody is admin, and it can't be closed: {error.strerror}.",
+            "Give it mode 0400 or 0440 where it is made (a secret of Docker or Kubernetes has a mode), or use another file.",
+        ) from error
+    sys.stderr.write(f"ant-host-agent: warning: everybody on this host could read {path}; it is closed now. Replace its key.\n")
 
 
 def parse(data: bytes) -> List[Key]:

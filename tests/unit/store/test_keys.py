@@ -184,3 +184,59 @@ def test_a_full_disk_leaves_the_keys_as_they_were(store: StoreLayout, monkeypatc
             keys.add(store, "more", "read")
     assert [key.name for key in keys.every(store)] == ["ci"]
     assert sorted(os.listdir(store.root)) == ["token", "tokens.json"]
+
+
+def test_an_admin_key_is_made_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "new")
+    keys.ensure_token(path)
+    made = Path(path).read_bytes()
+    assert len(bytes.fromhex(made.decode())) == 32 and stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    keys.ensure_token(path)
+    assert Path(path).read_bytes() == made
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o440, 0o660, 0o640])
+def test_a_key_s_file_that_is_closed_to_others_is_taken_as_it_is(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "given"
+    path.write_bytes(b"key\n")
+    path.chmod(mode)
+    keys.ensure_token(str(path))
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"key\n", mode)
+
+
+@pytest.mark.parametrize(("mode", "closed"), [(0o644, 0o640), (0o444, 0o440), (0o604, 0o600)])
+def test_a_key_s_file_that_everybody_may_read_is_closed(
+    tmp_path: Path, mode: int, closed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "given"
+    path.write_bytes(b"key")
+    path.chmod(mode)
+    keys.ensure_token(str(path))
+    assert stat.S_IMODE(path.stat().st_mode) == closed
+    assert str(path) in capsys.readouterr().err
+    keys.ensure_token(str(path))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "why"),
+    [
+        (b"", 0o600, "is empty"), (b" \n\n", 0o600, "is empty"), (b"one\ntwo", 0o600, "one word"), (b"k\x00y", 0o600, "one word"),
+        ("schl\u00fcssel".encode(), 0o600, "one word"), (b"key", 0o606, "written by everybody"), (b"key", 0o602, "written by"),
+    ],
+)  # fmt: skip
+def test_a_key_s_file_that_is_refused(tmp_path: Path, content: bytes, mode: int, why: str) -> None:
+    path = tmp_path / "given"
+    path.write_bytes(content)
+    path.chmod(mode)
+    with pytest.raises(UsageError, match=why) as caught:
+        keys.ensure_token(str(path))
+    assert str(path) in caught.value.detail and "key" not in caught.value.detail.split(str(path))[0]
+    assert path.read_bytes() == content
+
+
+def test_a_key_is_read_from_a_plain_file_only(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for other in (tmp_path / "fifo", tmp_path):
+        with pytest.raises(UsageError, match="no regular file"):
+            keys.ensure_token(str(other))
