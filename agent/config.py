@@ -13,8 +13,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
+from agent import SCHEMA
 from agent.errors import UsageError
-from agent.model import SCHEMA
 
 DEFAULT_LISTEN = "127.0.0.1:4499"
 ENVIRONMENT_PREFIX = "ANT_HOST_AGENT_"

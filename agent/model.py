@@ -9,10 +9,10 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Optional, Tuple, Union
 
+from agent import SCHEMA
 from agent.errors import MalformedRequest
 
 AGENT_PROJECT = "ant-host-agent"
-SCHEMA = 1
 #: What a key may do; each may do what those before it may.
 READ, DEPLOY, ADMIN = ROLES = ("read", "deploy", "admin")
 #: Whether standard output and standard error can be told apart.

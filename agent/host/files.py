@@ -14,6 +14,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional
 
+from agent import SCHEMA
+
 _READ_BYTES = 1 << 16
 
 
@@ -90,8 +92,8 @@ def read_json(path: str) -> Optional[Dict[str, Any]]:
 
 
 def append_line(path: str, document: Dict[str, Any], limit_bytes: int) -> None:
-    """Append one JSON line, as `append` does."""
-    append(path, json.dumps(document).encode() + b"\n", limit_bytes)
+    """Append one JSON line, its `schema` first, as `append` does."""
+    append(path, json.dumps({"schema": SCHEMA, **document}).encode() + b"\n", limit_bytes)
 
 
 def append(path: str, line: bytes, limit_bytes: int) -> None:

@@ -10,9 +10,9 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List
 
+from agent import SCHEMA
 from agent.errors import Conflict, NotFound
 from agent.host import clock, files, locks
-from agent.model import SCHEMA
 from agent.shim.handle import Control, Handle
 from agent.shim.record import is_volatile
 from agent.store import releases, secrets

@@ -9,9 +9,10 @@ import sys
 import zipfile
 from typing import Any, Dict, List
 
+from agent import SCHEMA
 from agent.errors import ArtifactFault
 from agent.host import clock, files
-from agent.model import AGENT_PROJECT, SCHEMA, LogPolicy, Release, RestartPolicy, StopPolicy
+from agent.model import AGENT_PROJECT, LogPolicy, Release, RestartPolicy, StopPolicy
 from agent.store import releases
 from agent.store.bytecode import add_bytecode
 from agent.store.layout import ProjectLayout, StoreLayout

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, List, Optional, Tuple
 
+from agent import SCHEMA
 from agent.errors import ArtifactFault
 from agent.host import cgroups, clock, files, procfs
-from agent.model import SCHEMA, ExitCause, Release, Signaled, cause_to_json
+from agent.model import ExitCause, Release, Signaled, cause_to_json
 from agent.shim.environment import environment
 from agent.shim.record import EXITS_KEPT, Record
 from agent.store.layout import ProjectLayout

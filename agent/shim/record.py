@@ -12,8 +12,8 @@ import signal
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Dict, Optional, Tuple
 
+from agent import SCHEMA
 from agent.host import drafts, files, standin
-from agent.model import SCHEMA
 from agent.store.layout import ProjectLayout
 
 #: The signal that tells a shim to read its want again.

@@ -7,6 +7,7 @@ import os
 import time
 from typing import Optional
 
+from agent import SCHEMA
 from agent.host import clock, files
 from agent.store.layout import ProjectLayout
 from agent.store.segments import (
@@ -24,6 +25,7 @@ from agent.store.segments import (
 
 #: Between two lines on rotations, so that a flood does not push the other events out of their file.
 _ROTATIONS_SECONDS = 10.0
+_ROTATED = b'{"schema": %d, "at": "%s", "event": "rotated", "from": %d, "to": %d}\n'
 
 
 class Times:
@@ -50,7 +52,7 @@ class Times:
         with contextlib.suppress(OSError):
             self._append(mark(at, segment, offset))
         if segment != self._told and now >= self._next_telling:
-            line = b'{"at": "%s", "event": "rotated", "from": %d, "to": %d}\n' % (at.encode(), self._told, segment)
+            line = _ROTATED % (SCHEMA, at.encode(), self._told, segment)
             with contextlib.suppress(OSError):
                 files.append(self._events, line, EVENTS_BYTES)
             self._told, self._next_telling = segment, now + _ROTATIONS_SECONDS

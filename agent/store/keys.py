@@ -18,9 +18,10 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from agent import SCHEMA
 from agent.errors import AgentError, Conflict, NotFound, UsageError
 from agent.host import clock, files
-from agent.model import ADMIN, ROLES, SCHEMA, parse_digest, parse_project
+from agent.model import ADMIN, ROLES, parse_digest, parse_project
 from agent.store.layout import StoreLayout
 
 #: The name that the key in `token` goes by.

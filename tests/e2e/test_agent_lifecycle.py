@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
+from typing import Iterator
 
 import pytest
 
@@ -97,3 +99,25 @@ def test_the_zipapp_may_go_once_the_agent_runs(own_host: AgentHost, project: str
     assert own_host.launch(project, artifact.pack("hello", own_host.artifacts)).status == 201
     own_host.crash_agent()
     assert own_host.kill(project).json["status"] == "Successful"
+
+
+def documents(store: str) -> Iterator[str]:
+    """The paths of all JSON in a store that is the agent's own: not what is in a release or in a project's data."""
+    for folder, folders, names in os.walk(store):
+        if os.path.basename(folder) in ("releases", "staging"):
+            folders.clear()
+        yield from (os.path.join(folder, name) for name in names if name.endswith((".json", ".jsonl")) and name != "times.jsonl")
+
+
+@pytest.mark.newest
+def test_everything_on_disk_names_its_schema(own_host: AgentHost) -> None:
+    assert own_host.run("token", "add", "ci", "--role", "read", "--store", own_host.store).returncode == 0
+    own_host.launch_fixture("crashing", "crash_loop")
+    own_host.kill("crashing")
+    own_host.launch_fixture("failing", "fails_at_start")
+    own_host.launch_fixture("flooding", "floods_logs", logs={"segment_bytes": 262144, "segments": 50})
+    own_host.wait_for_output("flooding", b"done\n", 60)
+    found = {os.path.relpath(path, own_host.store): own_host.read(path) for path in documents(own_host.store)}
+    assert {"config.json", "tokens.json", "audit.jsonl", "events.jsonl", "projects/crashing/history.jsonl"} <= set(found)
+    lines = {path: content.splitlines() for path, content in found.items()}
+    assert [path for path in lines if not all(json.loads(line)["schema"] == 1 for line in lines[path])] == []

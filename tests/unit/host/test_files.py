@@ -13,7 +13,12 @@ import pytest
 
 from agent.host import files
 
-LINE_BYTES = len(b'{"n": 0}\n')
+
+def line(number: int) -> bytes:
+    return b'{"schema": 1, "n": %d}\n' % number
+
+
+LINE_BYTES = len(line(0))
 
 
 def names(directory: Path) -> List[str]:
@@ -140,7 +145,7 @@ def test_lines_come_back_in_order(tmp_path: Path) -> None:
     assert numbers_in(path) == []
     append(path, 1, 2, 3)
     assert numbers_in(path) == [1, 2, 3]
-    assert path.read_bytes() == b'{"n": 1}\n{"n": 2}\n{"n": 3}\n'
+    assert path.read_bytes() == line(1) + line(2) + line(3)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -148,7 +153,7 @@ def test_text_with_line_ends_stays_one_line(tmp_path: Path) -> None:
     path = str(tmp_path / "history.jsonl")
     document = {"text": "a\nb\r\n\u2028\x0b\x85"}
     files.append_line(path, document, 1 << 20)
-    assert files.read_lines(path) == [document]
+    assert files.read_lines(path) == [{"schema": 1, **document}]
 
 
 def test_two_files_are_the_cap(tmp_path: Path) -> None:
@@ -164,7 +169,7 @@ def test_the_file_is_turned_at_its_limit_and_not_before(tmp_path: Path) -> None:
     append(path, 0, 1, 2, limit_bytes=limit)
     assert names(tmp_path) == ["history.jsonl"]
     append(path, 3, limit_bytes=limit)
-    assert path.read_bytes() == b'{"n": 3}\n'
+    assert path.read_bytes() == line(3)
     assert numbers_in(path) == [0, 1, 2, 3]
 
 
