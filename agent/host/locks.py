@@ -26,9 +26,9 @@ def acquire(path: str) -> Optional[int]:
     try:
         return _lock(path, fcntl.F_OFD_SETLK)
     except OSError as error:
-        if error.errno == errno.EROFS and is_held(path):
-            return None
-        raise
+        if error.errno != errno.EROFS or not os.path.exists(path):
+            raise
+        return _lock_read_only(path)
 
 
 @contextlib.contextmanager
@@ -67,6 +67,21 @@ def _lock(path: str, command: int) -> Optional[int]:
                 return None
             raise
         os.close(fd)
+
+
+def _lock_read_only(path: str) -> Optional[int]:
+    """On a disk that is read-only: a read lock, which takes no right to write and keeps every writer out, now and once the
+    disk is repaired; flock(2)'s keeps out whoever does the same."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+        return fd
+    except OSError as error:
+        os.close(fd)
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return None
+        raise
 
 
 def is_held(path: str) -> bool:

@@ -7,7 +7,7 @@ meanwhile changes nothing: its successor concludes from the same files.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Optional
+from typing import List, Optional
 
 from agent.errors import AgentError, ArtifactFault, Busy, Conflict
 from agent.host import locks
@@ -36,8 +36,20 @@ def start(agent: Agent, project: str, version: str, fallback: Optional[str], by:
     if release is not None:
         _require(release, handle)
     before = handle.record()
-    want = handle.change_want(lambda last: Want(True, 0, version, fallback, prepare=event != "restart", by=by))
-    return _await(agent, handle, want, before, by, event)
+    replaced: List[Optional[Want]] = []
+
+    def change(last: Optional[Want]) -> Want:
+        replaced.append(last)
+        return Want(True, 0, version, fallback, prepare=event != "restart", by=by)
+
+    want = handle.change_want(change)
+    try:
+        return _await(agent, handle, want, before, by, event)
+    except Busy:
+        record = handle.record()
+        if project != AGENT_PROJECT and (record is None or record.generation < want.generation):
+            handle.take_back(want, replaced[-1])  # nobody has begun with it, and then nobody is to
+        raise
 
 
 def is_under_way(handle: Handle, want: Want, record: Optional[Record]) -> bool:
@@ -57,9 +69,12 @@ def _await(agent: Agent, handle: Handle, want: Want, before: Optional[Record], b
     record = handle.wait(lambda record: _is_concluded(record, want), _patience(handle, before, version))
     outcome = record.outcome if record is not None else None
     if record is None:
+        record = handle.record()
+        begun = record is not None and record.generation >= want.generation
         raise Busy(
-            f"{project} {version} has not become ready yet: {_explanation(handle)}.",
-            "The host goes on with it; GET /project/<id> shows the outcome.", 10, project=project,
+            f"{project} {version} has not {'become ready yet' if begun else 'been begun with'}: {_explanation(handle)}.",
+            ("The host goes on with it; " if begun else "It is called off: the host may be out of processes. ")
+            + "GET /project/<id> shows how it stands.", 10, project=project,
         )  # fmt: skip
     if record.generation > want.generation or outcome is None or outcome.generation != want.generation:
         raise _cancelled(handle, project, version)

@@ -12,6 +12,7 @@ which the next shim's first mark replaces.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -49,8 +50,9 @@ class Capture:
         self._readable.register(self.reader, select.POLLIN)
         self._streams = {self.reader: STDOUT}
         self._times = Times(layout, number)
-        self._segment = self._open_segment(number)
-        self._offset = os.lseek(self._segment, 0, os.SEEK_END)
+        self._segment, self._offset = -1, 0
+        with contextlib.suppress(OSError):  # a disk that refuses it costs the output, not the shim
+            self._begin_segment(number)
         self._marks = Marks(self._logs, number)
         self.listen_to_errors()
 
@@ -85,6 +87,8 @@ class Capture:
 
     def _pump_at_most(self, reader: int, limit: int) -> bool:
         try:
+            if self._segment < 0:
+                self._begin_segment(self._number)
             room = self.segment_bytes - self._offset - self._marks.size
             if room <= (STREAM_MARK_BYTES if len(self._streams) > 1 else 0):
                 self._rotate()
@@ -138,17 +142,20 @@ class Capture:
         return True
 
     def _rotate(self) -> None:
-        following = self._open_segment(self._number + 1)  # first: a full disk must leave the old one open
-        os.close(self._segment)
-        self._segment = following
-        self._number += 1
-        self._offset = os.lseek(self._segment, 0, os.SEEK_END)
+        self._begin_segment(self._number + 1)
         self._marks = Marks(self._logs, self._number)
         oldest = self._number - self.segments if self.segments is not None else 0
         for number in segment_numbers(self._logs):
             if number <= oldest:
                 for name in (segment_name(number), streams_name(number)):
                     files.remove_if_present(f"{self._logs}/{name}")
+
+    def _begin_segment(self, number: int) -> None:
+        following = self._open_segment(number)  # first: a full disk must leave the old one open
+        if self._segment >= 0:
+            os.close(self._segment)
+        self._segment, self._number = following, number
+        self._offset = os.lseek(following, 0, os.SEEK_END)
 
     def _open_segment(self, number: int) -> int:
         path = f"{self._logs}/{segment_name(number)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Optional
 
@@ -53,8 +54,11 @@ def end_of_adopted(journal: Journal, layout: ProjectLayout, pidfd: int, patience
 
 
 def leave_orphan_status(layout: ProjectLayout, pid: int, start_time: int, status: int) -> None:
-    """Keep, for the adopting shim, the wait status that an ancestor learned as a subreaper."""
-    files.append_line(layout.orphan_exits, {"pid": pid, "start_time": start_time, "status": status}, 1 << 16)
+    """Keep, for the adopting shim, the wait status that an ancestor learned as a subreaper. A disk that refuses costs it."""
+    try:
+        files.append_line(layout.orphan_exits, {"pid": pid, "start_time": start_time, "status": status}, 1 << 16)
+    except OSError as error:
+        sys.stderr.write(f"{layout.orphan_exits}: {error.strerror}\n")
 
 
 def _orphan_status(layout: ProjectLayout, record: Record) -> Optional[int]:

@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import Callable, Optional
 
 from agent.errors import Busy
-from agent.host import locks, signals
+from agent.host import drafts, locks, signals
 from agent.model import AGENT_PROJECT
 from agent.shim.record import (
     POKE,
     Record,
     Want,
     draft_want,
+    forget,
     is_volatile,
     needs_shim,
     read_record,
@@ -124,19 +125,40 @@ class Handle:
     def change_want(self, change: Callable[[Optional[Want]], Want]) -> Want:
         """Make a new want of the last one, under the next generation, and see that it is carried out.
 
-        It is persisted when this returns, and carried out from a little earlier on: the disk is the slowest of all.
+        It is persisted when this returns, and carried out from a little earlier on: the disk is the slowest of all. What can't
+        be begun with now is never begun with, unless it is to end the project: then it is once it can be.
         """
         with locks.hold(self.layout.want_lock):
-            last = self.want()
-            want = replace(change(last), generation=last.generation + 1 if last else 1)
+            last, record = self.want(), self.record()
+            generations = (last.generation if last else 0, record.generation if record else 0)
+            want = replace(change(last), generation=max(generations) + 1)
             draft_want(self.layout, want)
-        self.see_to_it()
+        try:
+            self.see_to_it()
+        except (Busy, OSError):
+            if want.up:
+                self.take_back(want, last)
+            raise
         with locks.hold(self.layout.want_lock):
             settle_want(self.layout)
         record = self.record()
         if record is not None and record.shim is not None and "reads_drafts" not in record.shim:
             self.see_to_it()  # it is of an earlier release of the agent
         return want
+
+    def take_back(self, want: Want, last: Optional[Want]) -> None:
+        """What was wanted before counts again, unless something else is wanted by now."""
+        with locks.hold(self.layout.want_lock):
+            now = self.want()
+            if now is None or now.generation != want.generation:
+                return
+            if last is None:
+                drafts.remove(self.layout.want)
+                forget(self.layout)
+            else:
+                write_want(self.layout, last)
+        if self.is_alive:
+            self._poke()
 
     def persist_want(self) -> None:
         """Write the want again if the disk refused it; it goes on standing in for itself if the disk still does."""

@@ -18,7 +18,7 @@ from agent.shim.agent_turn import AgentTurn
 from agent.shim.capture import Capture
 from agent.shim.nursery import Nursery
 from agent.shim.overlap import ProjectTurn
-from agent.shim.record import read_record
+from agent.shim.record import read_record, read_want
 from agent.shim.resident import Answer, Seen, in_a_fork, install_handlers, renew_wake, reside
 from agent.store.layout import ProjectLayout, StoreLayout
 from agent.store.segments import EVENTS_BYTES, prepare
@@ -64,10 +64,17 @@ def run_project(store: StoreLayout, project: str, number: int) -> NoReturn:
         prctl.set_subreaper()
         prctl.set_title(b"ant-host-agent shim " + project.encode())
         capture = Capture(layout, number)
-        reside(capture, wake, in_a_fork(lambda seen: _take_turn(layout, seen), capture))
+        reside(capture, wake, in_a_fork(lambda seen: _take_turn(layout, seen), capture, lambda: _is_to_end(layout)))
         os._exit(EXIT_OK)
     finally:
         os._exit(EXIT_AGENT_FAULT)
+
+
+def _is_to_end(layout: ProjectLayout) -> bool:
+    with contextlib.suppress(ValueError, OSError):  # the turn tells of that
+        want = read_want(layout)
+        return want is not None and not want.up
+    return False
 
 
 def _take_turn(layout: ProjectLayout, seen: Seen) -> Answer:

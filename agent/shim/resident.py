@@ -178,14 +178,28 @@ def _watch(pidfd: int, pid: int) -> int:
         return -1
 
 
-def in_a_fork(turn: Turn, capture: Capture) -> Turn:
-    """The same turn, taken in a child process that ends with it, while the output flows on."""
+def in_a_fork(turn: Turn, capture: Capture, is_to_end: Callable[[], bool]) -> Turn:
+    """The same turn, taken in a child process that ends with it, while the output flows on.
+
+    Where the host gives no further process, what fills its table may be the very project that `is_to_end`: then it is taken here.
+    """
 
     def take(seen: Seen) -> Optional[Answer]:
-        data, held = ask_a_fork(lambda: _packed(turn(seen)), capture)
+        answered = ask_a_fork(lambda: _packed(turn(seen)), capture)
+        if answered is None:
+            return _take_here(turn, seen) if is_to_end() else None
+        data, held = answered
         return Answer._make((*_ANSWER.unpack(data), tuple(held))) if data else None
 
     return take
+
+
+def _take_here(turn: Turn, seen: Seen) -> Optional[Answer]:
+    try:
+        answer = turn(seen)
+    except Exception:  # the turn has told of it where it is looked for; the shim has to outlive it
+        return None
+    return answer._replace(held=tuple(map(os.dup, answer.held))) if answer is not None else None
 
 
 def _packed(answer: Optional[Answer]) -> Tuple[bytes, Sequence[int]]:
@@ -193,30 +207,30 @@ def _packed(answer: Optional[Answer]) -> Tuple[bytes, Sequence[int]]:
     return _ANSWER.pack(*answer[:-1]), answer.held
 
 
-def ask_a_fork(question: Callable[[], Tuple[bytes, Sequence[int]]], capture: Capture) -> Tuple[bytes, List[int]]:
-    """The few bytes and the descriptors that `question` gives, called in a child process; none when that failed or could not be.
+def ask_a_fork(
+    question: Callable[[], Tuple[bytes, Sequence[int]]], capture: Capture
+) -> Optional[Tuple[bytes, List[int]]]:  # fmt: skip
+    """The few bytes and the descriptors that `question` gives, called in a child process; none when that failed.
 
-    Until they come the output is moved on: a turn may wait for the kernel (10 ms for a control group) or for a slow disk.
+    None when the host gives no further process (fork(2): EAGAIN, ENOMEM), which is its trouble, and not for ever. Until
+    they come the output is moved on: a turn may wait for the kernel (10 ms for a control group) or for a slow disk.
     """
     reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        pid = os.fork()
-    except OSError:  # too many processes: the host's trouble, and not for ever
-        pid = -1
-    if pid == 0:
+    with reader, writer:
         try:
-            data, passed = question()
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"={len(passed)}i", *passed))] if passed else []
-            writer.sendmsg([data], rights)
-        finally:
-            os._exit(0)
-    writer.close()
-    data = b""
-    received: List[int] = []
-    if pid > 0:
+            pid = os.fork()
+        except OSError:
+            return None
+        if pid == 0:
+            try:
+                data, passed = question()
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"={len(passed)}i", *passed))] if passed else []
+                writer.sendmsg([data], rights)
+            finally:
+                os._exit(0)
+        writer.close()
         capture.pump_until(reader.fileno())
         data, ancillary, _, _ = reader.recvmsg(_ANSWER_BYTES, socket.CMSG_SPACE(4 * MAX_SOCKETS), socket.MSG_CMSG_CLOEXEC)
-        received = [fd for _, _, fds in ancillary for fd in struct.unpack(f"={len(fds) // 4}i", fds)]
-        os.waitpid(pid, 0)
-    reader.close()
+    received = [fd for _, _, fds in ancillary for fd in struct.unpack(f"={len(fds) // 4}i", fds)]
+    os.waitpid(pid, 0)
     return data, received

@@ -15,6 +15,7 @@ import pytest
 from tests.support import processes
 from tests.support.agent import AGENT, AgentHost
 from tests.support.http import Response
+from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.newest]
 
@@ -46,7 +47,8 @@ def limited(host: AgentHost, pids: List[int], kind: int, soft: int) -> Iterator[
         yield
     finally:
         for pid, limits in before.items():
-            prlimit(host, pid, kind, *limits)
+            if processes.look(pid) is not None:
+                prlimit(host, pid, kind, *limits)
 
 
 def require_sound(answer: Response) -> None:
@@ -128,5 +130,36 @@ def test_f12_no_process_and_no_thread_can_be_started(unprivileged_host: AgentHos
         assert host.is_answering()
         killed = host.kill(project, grace_seconds=0)
         assert (killed.status, killed.json["survivors"]) == (200, []), killed
+    for name in ("refused", "large"):
+        assert host.request("GET", f"/project/{name}").status == 404, "what was answered with 503 is not there to start later"
     assert host.launch_fixture(project, "run_sh_only").status == 201
     is_calm(host, agent)
+
+
+@pytest.mark.needs_root
+def test_f12_a_project_whose_shim_can_start_no_process_is_killed(unprivileged_host: AgentHost, project: str) -> None:
+    host = unprivileged_host
+    assert host.launch_fixture(project, "hello").status == 201
+    shim = host.shim_pid(project)
+    with limited(host, [shim], resource.RLIMIT_NPROC, 1):
+        killed = host.kill(project, grace_seconds=0)
+        assert (killed.status, killed.json["survivors"]) == (200, []) and killed.json["killed"], killed
+        assert host.project_processes(project) == []
+        eventually(lambda: processes.look(shim) is None, 60, "the end of a shim that has nothing to do")
+    assert host.launch_fixture(project, "hello", version="2").status == 201
+    is_calm(host, host.agent_pid)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_root
+def test_f12_a_launch_that_its_shim_can_t_begin_with_is_called_off(unprivileged_host: AgentHost, project: str) -> None:
+    """The agent waits for half a minute before it says so."""
+    host = unprivileged_host
+    before = host.launch_fixture(project, "hello", version="1").json["pid"]
+    with limited(host, [host.shim_pid(project)], resource.RLIMIT_NPROC, 1):
+        refused = host.launch_fixture(project, "hello", version="2", stop={"grace_seconds": 0})
+        assert refused.status == 503 and "called off" in refused.json["hint"], refused
+    assert host.launch_fixture("another", "hello").status == 201, "time for the shim to do what is wanted"
+    status = host.status(project)
+    assert (status["pid"], status["version"], status["state"], status["want"]) == (before, "1", "ready", "up")
+    assert host.launch_fixture(project, "hello", version="2").status == 201

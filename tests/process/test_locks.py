@@ -13,6 +13,7 @@ import pytest
 
 import build
 from agent.host import locks
+from tests.support.disk import mount, unmount
 
 HOLD = "import sys; print('up', flush=True); sys.stdin.read()"
 ASK = "import sys; from agent.host import locks; print(locks.is_held(sys.argv[1]))"
@@ -158,3 +159,26 @@ def test_of_two_that_wait_for_it_one_has_it_at_a_time(path: str, tmp_path: Path)
     assert [process.wait() for process in both] == [0, 0]
     assert counter.read_text() == "200"
     assert not locks.is_held(path)
+
+
+@pytest.mark.needs_root
+def test_a_lock_taken_while_the_disk_is_read_only_counts_before_and_after(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    path = str(tmp_path / "lock")
+    written = acquire(path)
+    mount("--bind", str(tmp_path), str(tmp_path))
+    try:
+        mount("-o", "remount,bind,ro", str(tmp_path))
+        with pytest.raises(OSError, match="Read-only"):
+            locks.acquire(str(tmp_path / "absent"))
+        assert locks.acquire(path) is None and elsewhere(ASK, path), "its holder opened it for writing"
+        os.close(written)
+        assert not elsewhere(ASK, path)
+        held = acquire(path)
+        assert elsewhere(ASK, path) and not elsewhere(TRY, path) and locks.acquire(path) is None
+    finally:
+        unmount(str(tmp_path))
+    assert elsewhere(ASK, path) and not elsewhere(TRY, path), "the disk takes writes again"
+    os.close(held)
+    os.close(acquire(path))
