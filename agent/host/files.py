@@ -63,8 +63,8 @@ def write_json(path: str, document: Dict[str, Any], durable: bool = True) -> Non
     write_atomically(path, json.dumps(document).encode() + b"\n", durable)
 
 
-def read_bytes(path: str) -> Optional[bytes]:
-    """The whole file, or None where there is none."""
+def read_bytes(path: str, is_regular: bool = False) -> Optional[bytes]:
+    """The whole file, or None where there is none. A short read of a regular one is its last (read(2))."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
@@ -73,16 +73,16 @@ def read_bytes(path: str) -> Optional[bytes]:
     try:
         while True:
             part = os.read(fd, _READ_BYTES)
-            if not part:
-                return b"".join(parts)
             parts.append(part)
+            if not part or is_regular and len(part) < _READ_BYTES:
+                return b"".join(parts)
     finally:
         os.close(fd)
 
 
 def read_json(path: str) -> Optional[Dict[str, Any]]:
     """The object in `path`, None where there is no file; ValueError if it is not a JSON object."""
-    data = read_bytes(path)
+    data = read_bytes(path, is_regular=True)
     if data is None:
         return None
     document = json.loads(data.decode())

@@ -24,7 +24,7 @@ _IN_A_CRASH_LIST = ("run", "version", "ended_at", "exit_cause", "out_of_memory",
 def describe(agent: Agent, project: str) -> Dict[str, Any]:
     """One project's status with its crashes; the agent's own also names what is in quarantine. NotFound for an unknown one."""
     handle = agent.known(project)
-    status = {**_status(handle, handle.want(), Processes()), **_crashes(handle.layout)}
+    status = {**_status(handle, handle.want()), **_crashes(handle.layout)}
     if project == AGENT_PROJECT:
         status["quarantine"] = own.quarantined(agent.store)
     return status
@@ -46,7 +46,8 @@ def describe_all(agent: Agent) -> Dict[str, Any]:
     return {"projects": [_status(handle, want, processes) for handle, want in found if want is not None]}
 
 
-def _status(handle: Handle, want: Optional[Want], processes: Processes) -> Dict[str, Any]:
+def _status(handle: Handle, want: Optional[Want], processes: Optional[Processes] = None) -> Dict[str, Any]:
+    """`processes` are those of the host, where this is one project of many."""
     record = handle.record() or Record(handle.layout.project)
     # the document itself: making a Release of it would take longer than all the rest
     release = (drafts.read(handle.layout.release_json(record.version)) if record.version else None) or {}
@@ -63,7 +64,7 @@ def _status(handle: Handle, want: Optional[Want], processes: Processes) -> Dict[
         "pid": record.pid,
         "started_at": record.started_at if record.pid else None,
         "uptime_seconds": _uptime_seconds(record),
-        **_use(record, processes if is_alive else None),
+        **_use(record, is_alive, processes),
         "log_bytes": log_bytes(handle.layout.logs),
         "run": record.run,
         "restarts": record.restarts,
@@ -80,12 +81,13 @@ def _status(handle: Handle, want: Optional[Want], processes: Processes) -> Dict[
     return status
 
 
-def _use(record: Record, processes: Optional[Processes]) -> Dict[str, Any]:
+def _use(record: Record, is_alive: bool, processes: Optional[Processes]) -> Dict[str, Any]:
     """What the run uses now, nothing of it where nothing runs: the child's tree, and what came back to the shim."""
-    if processes is None or record.pid is None or record.shim is None:
+    if not is_alive or record.pid is None or record.shim is None:
         return {"cpu_seconds": None, "memory_bytes": None, "processes": None}
-    below = processes.below(record.shim["pid"]) if record.project != AGENT_PROJECT else []
-    used = processes.use([record.pid, *below])
+    shims = [record.shim["pid"]] if record.project != AGENT_PROJECT else []
+    processes = processes or Processes([record.pid, *shims])
+    used = processes.use([record.pid, *(pid for shim in shims for pid in processes.below(shim))])
     return {
         "cpu_seconds": round(used.cpu_seconds + record.cpu_seconds, 2), "memory_bytes": used.memory_bytes,
         "processes": used.processes,
