@@ -7,7 +7,7 @@ import platform
 import time
 from typing import Any, Dict
 
-from agent import __version__
+from agent.build import own_build
 from agent.cli.hosts import OnHosts
 from agent.cli.options import client
 from agent.cli.printing import launch_sentence, print_json, print_launch
@@ -63,10 +63,12 @@ def rollback(args: argparse.Namespace) -> int:
 
 def version(args: argparse.Namespace) -> int:
     """Say what this file is; no agent is asked."""
+    build, python, machine = own_build(), platform.python_version(), platform.machine()
     if args.json:
-        print_json({"version": __version__, "python": platform.python_version(), "machine": platform.machine()})
+        print_json({"version": build.version, "digest": build.digest, "python": python, "machine": machine})
     else:
-        print(f"ant-host-agent {__version__} (Python {platform.python_version()}, {platform.machine()})")
+        print(f"ant-host-agent {build.version} (Python {python}, {machine})")
+        print(f"sha256 {build.digest or 'none: this is a source tree'}")
     return 0
 
 

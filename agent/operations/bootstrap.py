@@ -13,12 +13,13 @@ import zipfile
 from dataclasses import replace
 from typing import List, NoReturn, Optional
 
+from agent.build import own_build
 from agent.config import ServeConfig
 from agent.errors import AlreadyRunning, UsageError
 from agent.host import connections, files, locks, procfs, sockets
 from agent.host.notify import Notifier
 from agent.model import AGENT_PROJECT, Release
-from agent.operations.own import BUNDLE, describe, digest_of, install_bundle, quarantined, read_own_manifest
+from agent.operations.own import BUNDLE, describe, install_bundle, quarantined, read_own_manifest
 from agent.shim.record import Want, read_record, read_want, write_want
 from agent.store import keys, releases
 from agent.store.layout import ProjectLayout, StoreLayout
@@ -43,10 +44,10 @@ def bootstrap(config: ServeConfig, is_boot: bool = False) -> NoReturn:
     if lock is None:
         if is_boot:
             _defer(layout)
-        raise _already_running(layout, bundle)
+        raise _already_running(layout)
     _require_address(config.listen)
     files.write_json(store.config, config.to_json())
-    release = (_at_work(config, layout, bundle) if is_boot else None) or _install(store, layout, bundle)
+    release = (_at_work(config, layout) if is_boot else None) or _install(store, layout, bundle)
     _want(layout, release.version)
     where = f"{config.scheme}://{config.listen}"
     sys.stderr.write(
@@ -66,9 +67,9 @@ def _defer(layout: ProjectLayout) -> None:
         sys.exit(0)
 
 
-def _at_work(config: ServeConfig, layout: ProjectLayout, bundle: str) -> Optional[Release]:
+def _at_work(config: ServeConfig, layout: ProjectLayout) -> Optional[Release]:
     """The release that was at work when this host went down, as it is configured now; None at the first boot of this file."""
-    digest = digest_of(layout, bundle).encode()
+    digest = str(own_build().digest).encode()
     version = releases.current(layout) if files.read_bytes(layout.store.installed) == digest else None
     release = releases.read(layout, version) if version is not None else None
     if release is None:
@@ -118,14 +119,14 @@ def replace_shim(store: StoreLayout, listener: int, control: int) -> bool:
     return started.returncode == 0
 
 
-def _already_running(layout: ProjectLayout, bundle: str) -> AlreadyRunning:
+def _already_running(layout: ProjectLayout) -> AlreadyRunning:
     record, want, root = read_record(layout), read_want(layout), layout.store.root
     pid = record.shim["pid"] if record is not None and record.shim else "unknown"
     release = releases.read(layout, want.version) if want is not None and want.version else None
     return AlreadyRunning(
         f"An agent serves {root} already: pid {pid}.",
         f"Stop it with 'ant-host-agent.pyz stop --store {root}', or choose another --store.",
-        store=root, pid=pid, is_same=release is None or release.digest == digest_of(layout, bundle),
+        store=root, pid=pid, is_same=release is None or release.digest == own_build().digest,
     )  # fmt: skip
 
 
@@ -165,7 +166,7 @@ def _make_store(store: StoreLayout, token_file: str) -> None:
 
 
 def _install(store: StoreLayout, layout: ProjectLayout, bundle: str) -> Release:
-    manifest, digest = read_own_manifest(bundle), digest_of(layout, bundle)
+    manifest, digest = read_own_manifest(bundle), str(own_build().digest)
     version, before = manifest["version"], releases.current(layout)
     bad, good = quarantined(store).get(digest), releases.read(layout, before) if before is not None else None
     if bad is not None and good is not None and good.digest != digest:

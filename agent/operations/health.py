@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, Sequence, Tuple
 
-from agent import __version__
+from agent.build import own_build
 from agent.host import clock, files
 from agent.host.files import Space
 from agent.operations.agent import Agent
@@ -17,14 +17,15 @@ from agent.store import limits, staging
 def health(agent: Agent) -> Tuple[int, Dict[str, Any]]:
     """(200 | 503, what was looked at): the store can be written, its disk has room, every project that needs a shim has one."""
     handles = [agent.handle(project) for project in agent.projects()]
-    space = files.free_space(agent.store.root)
+    space, build = files.free_space(agent.store.root), own_build()
     found = {"store": _of_store(agent), "disk": _of_disk(space), "shims": _of_shims(handles)}
     problems = [problem for problem in found.values() if problem]
     return (503 if problems else 200), {
         "healthy": not problems,
         "problems": problems,
         "checks": {name: not problem for name, problem in found.items()},
-        "version": __version__,
+        "version": build.version,
+        "digest": build.digest,
         "agent_started_at": clock.timestamp(agent.started_at),
         "projects": len(handles),
         "free_bytes": space.free_bytes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from agent import __version__
+from agent.build import own_build
 from agent.host import clock, files
 from agent.operations.agent import Agent
 from agent.operations.status import describe_all
@@ -37,7 +37,9 @@ def metrics(agent: Agent) -> str:
 
 def _families(agent: Agent, statuses: List[Status]) -> Iterator[str]:
     space = files.free_space(agent.store.root)
-    yield _family("info", "gauge", "The agent's release.", [({"version": __version__}, 1.0)])
+    build = own_build()
+    labels = {"version": build.version, "digest": build.digest or ""}
+    yield _family("info", "gauge", "The agent's build.", [(labels, 1.0)])
     yield _family("start_time_seconds", "gauge", "When the agent started, since the epoch.", [({}, round(agent.started_at, 3))])
     yield _family("store_free_bytes", "gauge", "Free bytes of the store's file system.", [({}, space.free_bytes)])
     yield _family("store_free_inodes", "gauge", "Free inodes of the store's file system.", [({}, space.free_inodes)])

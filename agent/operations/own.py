@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import sys
 import zipfile
 from typing import Any, Dict, List
@@ -13,9 +11,8 @@ from agent import SCHEMA
 from agent.errors import ArtifactFault
 from agent.host import clock, files
 from agent.model import AGENT_PROJECT, LogPolicy, Release, RestartPolicy, StopPolicy
-from agent.store import releases
 from agent.store.bytecode import add_bytecode
-from agent.store.layout import ProjectLayout, StoreLayout
+from agent.store.layout import StoreLayout
 
 BUNDLE = AGENT_PROJECT + ".pyz"
 #: Requests in flight get this long when an agent is stopped.
@@ -35,16 +32,6 @@ def read_own_manifest(bundle: str) -> Dict[str, Any]:
         f"This is not a release of {AGENT_PROJECT}: it holds no anthill.json that says so.",
         "Send the file that 'python3 build.py build' makes: dist/ant-host-agent.pyz.", step="unpack",
     )  # fmt: skip
-
-
-def digest_of(layout: ProjectLayout, bundle: str) -> str:
-    """The digest of the artifact that this zipapp is, or was made of: an installed one has bytecode beside its sources."""
-    version = os.path.basename(os.path.dirname(bundle))
-    installed = releases.read(layout, version) if bundle == f"{os.path.realpath(layout.release(version))}/{BUNDLE}" else None
-    if installed is not None:
-        return installed.digest
-    with open(bundle, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
 
 
 def describe(store: StoreLayout, version: str, digest: str, size_bytes: int, manifest: Dict[str, Any], by: str) -> Release:

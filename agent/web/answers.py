@@ -84,9 +84,9 @@ SCHEMAS: Dict[str, Schema] = {
     "SecretNames": _object(project=PROJECT.schema, secrets=_list(SECRET.schema)),
     "History": _object(project=PROJECT.schema, history=_list(_object(at=_TIME, event=_TEXT))),
     "Health": _object(
-        healthy=_FLAG, problems=_list(_TEXT), version=_TEXT, agent_started_at=_TIME, projects=_WHOLE,
-        checks=_object(store=_FLAG, disk=_FLAG, shims=_FLAG), free_bytes=_WHOLE,
-        reserve_bytes=_WHOLE, free_inodes=_WHOLE,
+        healthy=_FLAG, problems=_list(_TEXT), version=_TEXT, digest=_or_null(type="string"), agent_started_at=_TIME,
+        projects=_WHOLE, checks=_object(store=_FLAG, disk=_FLAG, shims=_FLAG), free_bytes=_WHOLE, reserve_bytes=_WHOLE,
+        free_inodes=_WHOLE,
     ),
 }  # fmt: skip
 

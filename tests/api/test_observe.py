@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import re
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import build
 from agent import __version__
 from agent.host import clock, files
 from agent.model import Release
@@ -42,11 +44,23 @@ def scrape(web: Web) -> Dict[Tuple[str, Tuple[Tuple[str, str], ...]], float]:
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
 
+def test_what_the_alert_rules_ask_for_is_there(web: Web) -> None:
+    """A rule on a name that nobody has never fires."""
+    add(web, "web", machine.READY)
+    families = set(re.findall(r"^# TYPE (\S+)", web.request("GET", "/metrics").body.decode(), re.MULTILINE))
+    labels = {label for _, pairs in scrape(web) for label, _ in pairs}
+    rules = [Path(build.ROOT, "fixtures", "fleet", name).read_text() for name in ("alerts.yml", "alerts.test.yml")]
+    asked = {name for text in rules for name in re.findall(r"ant_host_agent_\w+", text)}
+    assert len(asked) > 4 and asked <= families
+    told = {name for text in rules for name in re.findall(r"\$labels\.(\w+)|by \((\w+)\)", text) for name in name if name}
+    assert {"project", "version"} <= told <= {*labels, "instance", "job"}, "the latter two are Prometheus's own"
+
+
 def test_metrics(web: Web) -> None:
     add(web, "web", machine.FAILED, restarts=3)
     add(web, "api", machine.EXITED)
     found = scrape(web)
-    assert found["ant_host_agent_info", (("version", __version__),)] == 1
+    assert found["ant_host_agent_info", (("digest", ""), ("version", __version__))] == 1
     assert found["ant_host_agent_projects", (("state", "failed"),)] == 1
     assert found["ant_host_agent_projects", (("state", "ready"),)] == 0
     named = (("project", "web"),)

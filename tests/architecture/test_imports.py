@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "agent.permissions": ("agent.errors", "agent.model", "agent.values"),
     "agent.manifest": ("agent.errors", "agent.model", "agent.values", "agent.manifest_launch", "agent.permissions"),
     "agent.config": ("agent.errors", "agent.model"),
+    "agent.build": ("agent.host.drafts",),
     "agent.host": ("agent.errors",),
     "agent.store": ("agent.host", "agent.model", "agent.manifest", "agent.errors"),
     "agent.shim": ("agent.host", "agent.model", "agent.errors", "agent.store.layout", "agent.store.segments"),
@@ -32,10 +33,11 @@ MAY_IMPORT = {
     ),
     "agent.operations": (
         "agent.store", "agent.shim.handle", "agent.shim.record", "agent.shim.machine", "agent.shim.rights", "agent.shim.sockets",
-        "agent.model",         "agent.manifest", "agent.errors", "agent.host",
+        "agent.model", "agent.manifest", "agent.errors", "agent.host", "agent.build",
     ),
     "agent.operations.bootstrap": (
         "agent.operations", "agent.store", "agent.shim.record", "agent.config", "agent.model", "agent.errors", "agent.host",
+        "agent.build",
     ),
     "agent.web.main": (
         "agent.web", "agent.operations", "agent.shim.handle", "agent.shim.machine",
@@ -47,6 +49,7 @@ MAY_IMPORT = {
     "agent.download": ("agent.connection",),
     "agent.client": ("agent.connection", "agent.download", "agent.config", "agent.model", "agent.errors", "agent.store.layout"),
     "agent.cli": ("agent.client", "agent.connection", "agent.download", "agent.config", "agent.model", "agent.errors"),
+    "agent.cli.simple": ("agent.cli", "agent.client", "agent.build"),
     # it works on the host without the agent's help: the agent may be what is stuck
     "agent.cli.stop": (
         "agent.cli", "agent.config", "agent.model", "agent.errors", "agent.host", "agent.shim.record", "agent.store.layout",

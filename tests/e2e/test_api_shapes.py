@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import subprocess
+from pathlib import Path
 from typing import Dict, Tuple
 
 import pytest
 
+from build import version_of
 from tests.support import artifact, http
-from tests.support.agent import AgentHost
+from tests.support.agent import AGENT, AgentHost
 from tests.support.http import Response
 from tests.support.log_tar import members_of, output_of
 
@@ -138,6 +142,23 @@ def test_history(launched: Tuple[AgentHost, str]) -> None:
 def test_health(host: AgentHost) -> None:
     answer = host.request("GET", "/healthz")
     assert answer.status == 200, answer
+
+
+def test_everything_that_says_a_build_says_the_same(host: AgentHost, pyz: str) -> None:
+    """The agent runs from a copy with bytecode; what counts is the file that was built and started."""
+    digest = hashlib.sha256(Path(pyz).read_bytes()).hexdigest()
+    installed = host.path("projects", AGENT, "releases", version_of(pyz), "ant-host-agent.pyz")
+    copy = subprocess.run([host.python, "-I", installed, "version", "--json"], stdout=subprocess.PIPE, check=True)
+    told = [
+        host.request("GET", "/healthz").json,
+        host.status(AGENT),
+        json.loads(host.run("version", "--json").stdout),
+        json.loads(copy.stdout),
+    ]
+    assert {(build["version"], build["digest"]) for build in told} == {(version_of(pyz), digest)}
+    labels = f'{{version="{version_of(pyz)}",digest="{digest}"}}'
+    assert f"ant_host_agent_info{labels} 1\n".encode() in host.request("GET", "/metrics").body
+    assert digest.encode() in host.run("version").stdout
 
 
 @pytest.mark.parametrize("key", [None, "0" * 64, "x"])
