@@ -22,12 +22,14 @@ _LINES = 100
 _LINES_BYTES = 16 << 10
 
 Position = Tuple[int, ...]
+Origin = Dict[str, Any]
 
 
-def write_capsule(layout: ProjectLayout, record: Record, release: Optional[Release], cause: ExitCause, end: Position) -> None:
+def write_capsule(layout: ProjectLayout, record: Record, origin: Origin, cause: ExitCause, end: Position) -> None:
     """`logs/crashes/run-<number>.json` for the run on record, whose end is among the record's already; the last ten are kept.
 
-    `end` is the position of the next byte of output. A disk that refuses costs the capsule, never the project.
+    `origin` is what `origin_of` said of its release, `end` the position of the next byte of output. A disk that refuses costs
+    the capsule, never the project.
     """
     group = cgroups.usage(record.cgroup) if record.cgroup is not None else {}
     capsule = {
@@ -35,13 +37,13 @@ def write_capsule(layout: ProjectLayout, record: Record, release: Optional[Relea
         "project": record.project,
         "run": record.run,
         "version": record.version,
-        "digest": release.digest if release is not None else None,
+        "digest": origin["digest"],
         "started_at": record.started_at,
         "ended_at": clock.timestamp(),
         "exit_cause": cause_to_json(cause),
         "out_of_memory": _evidence(record, cause, group),
         "resources": _resources(record, group),
-        "environment": _names(release, layout),
+        "environment": origin["environment"],
         "last_lines": last_lines(layout, record.began, end),
         "restarts": record.restarts,
         "exits": list(record.exits),
@@ -75,11 +77,15 @@ def _resources(record: Record, group: Dict[str, int]) -> Dict[str, Any]:
     }
 
 
-def _names(release: Optional[Release], layout: ProjectLayout) -> List[str]:
+def origin_of(release: Optional[Release], layout: ProjectLayout) -> Origin:
+    """`{"digest", "environment": [name, …]}` of a run of that release; it may be deleted before the run is over."""
+    if release is None:
+        return {"digest": None, "environment": []}
     try:
-        return sorted(environment(release, layout)) if release is not None else []
+        names = sorted(environment(release, layout))
     except ArtifactFault:  # its user is gone from the host: that is why it did not start
-        return sorted(release.env) if release is not None else []
+        names = sorted(release.env)
+    return {"digest": release.digest, "environment": names}
 
 
 def last_lines(layout: ProjectLayout, begin: Position, end: Position) -> List[str]:

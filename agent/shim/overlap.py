@@ -13,7 +13,7 @@ from agent.host import cgroups, clock, procfs, signals
 from agent.host.procfs import Process
 from agent.model import ExitCause, Exited, Signaled, StopPolicy, UnknownExit, cause_from_json, cause_to_json, signal_number
 from agent.shim import machine
-from agent.shim.capsule import write_capsule
+from agent.shim.capsule import origin_of, write_capsule
 from agent.shim.environment import marker
 from agent.shim.errand import PROBE
 from agent.shim.launching import Trial
@@ -242,4 +242,5 @@ class ProjectTurn(Succession):
             self.record, run=failed.run, version=failed.version, began=failed.began, cgroup=failed.cgroup, started_at=started_at,
             peak_bytes=0, cpu_seconds=0.0,
         )  # fmt: skip
-        write_capsule(self.layout, record, self._read_release(failed.version), cause, self.seen.position)
+        origin = failed.origin or origin_of(self._read_release(failed.version), self.layout)
+        write_capsule(self.layout, record, origin, cause, self.seen.position)

@@ -90,7 +90,7 @@ class Successor:
 
     `is_newer` tells which of the two started later, at `newer_start` (clock ticks since boot). What else belongs to the older
     one has `older_mark` (`LISTEN_PID=…`) in its environment. `clock` is when it was started, `deadline` when one that
-    retires is killed.
+    retires is killed. `origin` is for its crash capsule (shim/capsule.py), since a release that fails its launch is deleted.
     """
 
     pid: int
@@ -108,6 +108,7 @@ class Successor:
     adopted: bool = False
     deadline: float = 0.0
     began: Tuple[int, ...] = ()
+    origin: Optional[Dict[str, Any]] = None
 
 
 @dataclass(frozen=True)

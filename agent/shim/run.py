@@ -26,7 +26,7 @@ from agent.model import (
     signal_number,
 )
 from agent.shim import ladder, machine
-from agent.shim.capsule import write_capsule
+from agent.shim.capsule import origin_of, write_capsule
 from agent.shim.capture import open_writer
 from agent.shim.child import is_alive
 from agent.shim.environment import environment, marker
@@ -201,7 +201,8 @@ class Run:
             cause = self._not_ready(self.record.run, self.release)
         self.journal.remember_end(cause, ran, by_itself, killed)
         if by_itself and cause != Exited(0):
-            write_capsule(self.layout, self.record, self.release, cause, self.seen.position)
+            origin = origin_of(self.release, self.layout)
+            write_capsule(self.layout, self.record, origin, cause, self.seen.position)
         if not self._is_preparing():
             self.errands.cancel()
         if self.record.cgroup is not None:

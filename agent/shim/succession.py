@@ -13,6 +13,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from agent.host import clock, files, procfs
 from agent.model import ExitCause, FailedToStart, cause_to_json
+from agent.shim.capsule import origin_of
 from agent.shim.record import Outcome, Successor
 from agent.shim.turn import Turn
 
@@ -72,7 +73,7 @@ class Succession(Turn):
             return
         successor = Successor(
             spawned.pid, spawned.start_time, version, self.want.generation, run, time.monotonic(), newer_start=spawned.start_time,
-            older_mark=self._mark(), cgroup=self.group, began=self.seen.position,
+            older_mark=self._mark(), cgroup=self.group, began=self.seen.position, origin=origin_of(release, self.layout),
         )  # fmt: skip
         self.journal.publish(successor=successor, explanation=f"running; {version} proves itself beside it")
         failure = spawned.release()
@@ -111,7 +112,7 @@ class Succession(Turn):
         retiring = replace(
             successor, pid=record.pid or 0, start_time=record.start_time or 0, version=str(record.version), run=record.run,
             generation=record.generation, clock=record.started_clock, is_retiring=True, is_newer=False, cgroup=record.cgroup,
-            ended=record.ended, adopted=record.adopted, deadline=now + self._retire_seconds(),
+            ended=record.ended, adopted=record.adopted, deadline=now + self._retire_seconds(), origin=None,
         )  # fmt: skip
         self.release = self._read_release(successor.version)
         self.journal.event("succeeded", version=successor.version, pid=successor.pid, after=record.version)

@@ -72,6 +72,10 @@ def test_a_bad_one_never_touches_the_old_one(web: Tuple[AgentHost, int], how: st
     assert served(port) == f"web/0 {before['pid']}"
     eventually(lambda: len(host.project_processes("web")) == 1, message=lambda: str(host.project_processes("web")))
     assert not os.path.exists(host.path("projects", "web", "releases", "1"))
+    eventually(lambda: host.status("web")["crash"], message="a capsule")
+    crash = host.status("web")["crash"]
+    assert (crash["version"], len(crash["digest"])) == ("1", 64), crash
+    assert {"BREAK", "PATH"} <= set(crash["environment"])
 
 
 @pytest.mark.parametrize("victim", ["agent", "shim"])
