@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import http.client
 import io
-import secrets
+import os
 import select
 import socket
 import ssl
@@ -45,7 +45,7 @@ class Body:
 
 def form_body(fields: Mapping[str, str], artifact: BinaryIO) -> Body:
     """A `multipart/form-data` body (RFC 7578) with these fields and the artifact, which is read as it is sent."""
-    boundary = "ant-" + secrets.token_hex(16)
+    boundary = "ant-" + os.urandom(16).hex()
     parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in fields.items()]
     file_head = f'--{boundary}\r\nContent-Disposition: form-data; name="artifact"; filename="artifact"\r\n\r\n'
     size_bytes = artifact.seek(0, io.SEEK_END)

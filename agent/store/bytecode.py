@@ -65,5 +65,6 @@ def _pack(shebang: bytes, members: Dict[str, bytes]) -> bytes:
             member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             member.create_system = 3  # Unix: the mode below is one
             member.external_attr = 0o100644 << 16
-            archive.writestr(member, members[name], zipfile.ZIP_DEFLATED)
+            # what is read at each start is stored as it is
+            archive.writestr(member, members[name], zipfile.ZIP_STORED if name.endswith(".pyc") else zipfile.ZIP_DEFLATED)
     return stream.getvalue()

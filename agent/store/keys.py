@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import stat
 import sys
 from dataclasses import asdict, dataclass
@@ -168,7 +167,7 @@ def add(
     """
     if not _NAME.fullmatch(name) or name == ADMIN_NAME:
         raise UsageError(f"{name!r:.80} is no name for a key.", "Use a-z, 0-9, '.', '_', '-'; 'admin' is taken.")
-    token = f"ant_{role}_{secrets.token_hex(32)}" if certificate is None else ""
+    token = f"ant_{role}_{os.urandom(32).hex()}" if certificate is None else ""
     allowed = None if projects is None else tuple(map(parse_project, projects))
     digest = hashlib.sha256(token.encode()).hexdigest() if token else ""
     key = Key(name, role, digest, allowed, expires_at, clock.timestamp(), certificate)

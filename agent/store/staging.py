@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 from typing import List
 
@@ -23,13 +22,13 @@ def new_path(store: StoreLayout, suffix: str = "") -> str:
     """A path in staging that nobody else uses, owned by this process; only the directory is created (0700)."""
     make_directory(store.staging)
     started = procfs.start_time(os.getpid())
-    return f"{store.staging}/{os.getpid()}-{started}-{secrets.token_hex(8)}{suffix}"
+    return f"{store.staging}/{os.getpid()}-{started}-{os.urandom(8).hex()}{suffix}"
 
 
 def grave_path(store: StoreLayout) -> str:
     """A path in staging for what is to go: it has no owner that lives, so what can't be removed now is swept later."""
     make_directory(store.staging)
-    return f"{store.staging}/0-0-{secrets.token_hex(8)}"
+    return f"{store.staging}/0-0-{os.urandom(8).hex()}"
 
 
 def sweep(store: StoreLayout) -> List[str]:

@@ -56,6 +56,7 @@ class Unpacker:
         pid = os.fork()
         if pid == 0:
             try:
+                gc.enable()
                 prctl.end_with_parent()
                 _keep_only(theirs.fileno())
                 _Server(theirs, limits, extract).serve()

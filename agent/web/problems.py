@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import secrets
+import os
 import sys
 import traceback
 from email.utils import formatdate
@@ -135,7 +135,7 @@ def advise(refusal: AgentError, store: StoreLayout) -> AgentError:
 
 def incident(error: BaseException) -> AgentError:
     """500: the traceback goes to the agent's own log under an id, and the caller gets the id only."""
-    identity = secrets.token_hex(6)
+    identity = os.urandom(6).hex()
     lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     print(f"incident {identity}\n{lines}", file=sys.stderr, end="", flush=True)
     return AgentError(
