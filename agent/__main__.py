@@ -71,9 +71,12 @@ def _load(words: List[str]) -> Callable[[], int]:
         from agent.store.unpacker import Unpacker
 
         own = Unpacker.start()  # while this process has one thread, and is a third of what it will be
+        from agent.web.entry import begin
+
+        begun = begin(rest)
         from agent.web import main as web
 
-        return lambda: web.main(rest, own)
+        return lambda: web.main(begun, own)
     if verb == "unpacker":
         from agent.store import unpacker
 

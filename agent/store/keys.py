@@ -87,7 +87,7 @@ def ensure_token(path: str) -> None:
     that can't be, or it holds no key that a header could carry.
     """
     if not os.path.lexists(path):
-        files.write_atomically(path, secrets.token_hex(32).encode() + b"\n")
+        files.write_atomically(path, os.urandom(32).hex().encode() + b"\n")
         return
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):

@@ -1,7 +1,7 @@
 """The front thread: it owns accept, waits for a whole request head and answers /ping itself.
 
-Every other connection goes to Waitress with the bytes that were read. So no upload, stuck launch,
-slow reader or half-sent head can reach ping: this thread never waits for anything but epoll(7).
+Every other connection goes to Waitress with the bytes that were read, or waits for it while the agent starts. So no
+upload, stuck launch, slow reader or half-sent head can reach ping: this thread never waits for anything but epoll(7).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 75.0
+CONNECTIONS = 2000
+_USER_TIMEOUT_MILLISECONDS = 30_000
 _ACCEPTS = 64
 _HUNG_SECONDS = 5.0
 _LINGER_BYTES, _LINGER_SECONDS = 2 << 20, 2.0
@@ -44,25 +46,24 @@ class _Connection:
 
 
 class Front(threading.Thread):
-    """Accepts on `listener` until drained or stopped; `hand_over(socket, address, bytes)` must not block."""
+    """Accepts on `listener` until drained or stopped. What is not a ping stands in `handed_over`: (socket, address, bytes)."""
 
     def __init__(
-        self,
-        listener: socket.socket,
-        hand_over: Callable[[socket.socket, Any, bytes], None],
-        limit: int = 4096,
-        head_seconds: float = 10.0,
-        idle_seconds: float = 5.0,
+        self, listener: socket.socket, limit: int = CONNECTIONS, head_seconds: float = 10.0, idle_seconds: float = 5.0
     ) -> None:
         super().__init__(name="front", daemon=True)
-        self._listener = listener
-        self._hand_over = hand_over
-        self._limit = limit
-        self._head_seconds = head_seconds
-        self._idle_seconds = idle_seconds
+        # first of all, since dup() makes the copy what the original is: the agent that we succeed shares the open file, and its
+        # front thread would wait in accept(2) for one more caller if the flag were gone for an instant (fcntl(2), F_SETFL)
+        listener.setblocking(False)
+        # accepted sockets inherit it: a reader that takes nothing for so long is dropped by the kernel (tcp(7))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MILLISECONDS)
+        self.listener = listener
+        self.handed_over: Deque[Tuple[socket.socket, Any, bytes]] = deque()
+        #: Called after each that was handed over, in this thread: it must not wait.
+        self.tell: Callable[[], None] = lambda: None
+        self._limit, self._head_seconds, self._idle_seconds = limit, head_seconds, idle_seconds
         self._connections: Dict[int, _Connection] = {}
-        self._is_draining = self._is_stopped = False
-        self._is_accepting = self._is_paused = False
+        self._is_draining = self._is_stopped = self._is_accepting = self._is_paused = False
         self._next_sweep = 0.0
         self._turned_at = time.monotonic()
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -104,8 +105,7 @@ class Front(threading.Thread):
             return  # full: it wakes anyhow; closed: there is nobody to wake
 
     def run(self) -> None:
-        self._listener.setblocking(False)
-        self._epoll.register(self._listener, select.EPOLLIN)
+        self._epoll.register(self.listener, select.EPOLLIN)
         self._epoll.register(self._wake_reader, select.EPOLLIN)
         self._is_accepting = True
         try:
@@ -118,12 +118,12 @@ class Front(threading.Thread):
         self._turned_at = time.monotonic()
         if self._is_draining and self._is_accepting:
             # a closed descriptor would stay registered: epoll goes by the open file, which others share
-            self._epoll.unregister(self._listener)
+            self._epoll.unregister(self.listener)
             self._is_accepting = False
         for fd, _ in self._epoll.poll(0.1 if self._is_draining or self._is_paused else 1.0, 256):
             if fd == self._wake_reader.fileno():
                 self._wake_reader.recv(4096)
-            elif fd == self._listener.fileno():
+            elif fd == self.listener.fileno():
                 self._accept()
             elif fd in self._connections:
                 self._guarded_read(fd)
@@ -139,9 +139,9 @@ class Front(threading.Thread):
     def _accept(self) -> None:
         for _ in range(_ACCEPTS):
             try:
-                accepted, address = self._listener.accept()
+                accepted, address = self.listener.accept()
             except OSError as error:
-                if error.errno in _EXHAUSTED and sockets.is_awaited(self._listener):
+                if error.errno in _EXHAUSTED and sockets.is_awaited(self.listener):
                     self._make_room()
                 return
             self._begin(accepted, address, self.terminator is not None)
@@ -160,7 +160,7 @@ class Front(threading.Thread):
         if self._connections:
             self._close_oldest()
         elif not self._is_paused:
-            self._epoll.modify(self._listener, 0)
+            self._epoll.modify(self.listener, 0)
             self._is_paused = True
             self._next_sweep = time.monotonic() + 0.1
 
@@ -226,7 +226,8 @@ class Front(threading.Thread):
             return
         if end >= 0:
             self._release(fd)
-            self._hand_over(connection.socket, connection.address, bytes(connection.data))
+            self.handed_over.append((connection.socket, connection.address, bytes(connection.data)))
+            self.tell()
         elif len(connection.data) > HEAD_BYTES:
             self._refuse(fd, problems.from_server(431, ""))
 
@@ -246,7 +247,7 @@ class Front(threading.Thread):
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + (0.1 if self._is_draining else 1.0)
         if self._is_paused and self._is_accepting:
-            self._epoll.modify(self._listener, select.EPOLLIN)
+            self._epoll.modify(self.listener, select.EPOLLIN)
             self._is_paused = False
         for fd, connection in list(self._connections.items()):
             is_idle = connection.was_served and not connection.data
@@ -286,7 +287,7 @@ class Front(threading.Thread):
 
     def _close_everything(self) -> None:
         if self._is_accepting:
-            self._epoll.unregister(self._listener)
+            self._epoll.unregister(self.listener)
             self._is_accepting = False
         for fd in list(self._connections):
             self._release(fd).socket.close()

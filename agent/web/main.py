@@ -8,37 +8,32 @@ import socket
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, List, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from agent.config import ServeConfig
-from agent.errors import EXIT_OK, UsageError
-from agent.host import files, sockets
+from agent.errors import EXIT_OK
 from agent.model import AGENT_PROJECT
 from agent.operations import bootstrap, reconcile, selftest
 from agent.operations.agent import Agent
 from agent.shim import machine
 from agent.shim.handle import Control
 from agent.store.keys import KeyRing
-from agent.store.layout import StoreLayout
 from agent.store.unpacker import Unpacker
+from agent.web.entry import HELD_BACK, Begun
 from agent.web.server import Server, ServerSettings
 
 if TYPE_CHECKING:
     from agent.host.certificates import Certificate
 
 
-def main(arguments: List[str], unpacker: Unpacker) -> int:
-    """`agent STORE`, started by its shim with the sockets `http` and `control`. Returns when it has drained."""
-    store = StoreLayout(arguments[0])
-    passed = sockets.inherited(os.environ)
-    if not {"http", "control"} <= passed.keys():
-        raise UsageError("'agent' is started by the agent's own shim.", "Run 'ant-host-agent.pyz serve'.")
-    config = ServeConfig.from_json(files.read_json(store.config) or {})
-    listener = socket.socket(fileno=passed["http"])
-    control = Control(socket.socket(fileno=passed["control"]))
+def main(begun: Begun, unpacker: Unpacker) -> int:
+    """`agent STORE`, whose first moments are entry.py. Returns when it has drained."""
+    store, front = begun.store, begun.front
+    config = begun.config
+    control = Control(begun.control)
     agent = Agent(store, control, time.time(), unpacker)
     settings = ServerSettings(auth_required=not config.no_auth, names=config.names, certificate=_certificate(config))
-    server = Server(agent, listener, KeyRing(config.token_file, store.keys).read, settings)
+    server = Server(agent, front, KeyRing(config.token_file, store.keys).read, settings)
     stopped = threading.Event()
 
     def stop(*_: object) -> None:
@@ -48,9 +43,10 @@ def main(arguments: List[str], unpacker: Unpacker) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, lambda *_: server.reload_certificates())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
     if "PROVE" in os.environ:
         selftest.prove(agent)
-    for work in (reconcile.keep_reconciling, lambda *_: _watch_shim(agent, listener, stop)):
+    for work in (reconcile.keep_reconciling, lambda *_: _watch_shim(agent, front.listener, stop)):
         threading.Thread(target=work, args=(agent, stopped), daemon=True).start()
     control.ready()
     server.run(control.alive)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import resource
 import socket
 import sys
 import time
-from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
@@ -25,7 +23,7 @@ from agent.web import problems
 from agent.web.admission import Gate
 from agent.web.audit import Audit
 from agent.web.channel import Channel
-from agent.web.front import HEAD_BYTES, Front
+from agent.web.front import CONNECTIONS, HEAD_BYTES, Front
 from agent.web.keys import Keys
 from agent.web.lanes import make_lanes
 from agent.web.origin import Origins
@@ -40,11 +38,6 @@ if TYPE_CHECKING:
     from agent.web.tls import Terminator
 
 DRAIN_SECONDS = 30.0
-_CONNECTIONS = 2000
-#: Of the TLS connections, each a thread, so many may wait for a request; then the oldest of them gives way.
-_TLS_IDLE = 500
-_USER_TIMEOUT_MILLISECONDS = 30_000
-_SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)
@@ -66,19 +59,16 @@ class ServerSettings:
 
 
 class Server:
-    """Serves until `drain`. The listening socket belongs to the caller and is never closed here."""
+    """Serves until `drain` what comes through `front`, whose listening socket is never closed here."""
 
     def __init__(
         self,
         agent: Agent,
-        listener: socket.socket,
+        front: Front,
         keys: Callable[[], Sequence[Key]],
         settings: ServerSettings,
         operations: Operations = OPERATIONS,
     ) -> None:
-        # first of all, since dup() makes the copy what the original is: the agent that we succeed shares the open file, and its
-        # front thread would wait in accept(2) for one more caller if the flag were gone for an instant (fcntl(2), F_SETFL)
-        listener.setblocking(False)
         self._settings = settings
         self.uploads = Uploads(agent.store, settings.max_artifact_bytes, settings.upload_slots)
         lanes = make_lanes(settings.threads)
@@ -86,14 +76,11 @@ class Server:
         gate = Gate(Keys(keys, settings.auth_required), Origins(settings.names), RouteTable(ROUTES), self.uploads, lanes, audit)
         self._streams = Streams("bulk", settings.readers), Streams("live", settings.followers)
         app = make_app(Services(agent, operations, self.uploads, lanes, audit, *self._streams))
-        # accepted sockets inherit it: a reader that takes nothing for so long is dropped by the kernel (tcp(7))
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MILLISECONDS)
         self._dispatcher = ThreadedTaskDispatcher()
-        self._loop = _Loop(app, listener, self._dispatcher, settings, gate)
-        self._accepted: Deque[Tuple[socket.socket, Any, bytes]] = deque()
-        limit = _CONNECTIONS if settings.certificate is None else _TLS_IDLE
-        self._front = Front(listener, self._hand_over, limit, settings.head_seconds, settings.idle_seconds)
-        self._terminator = _make_terminator(settings, self._front)
+        self._loop = _Loop(app, front.listener, self._dispatcher, settings, gate)
+        self._front = front
+        self._terminator = _make_terminator(settings, front)
+        front.tell = self._loop.pull_trigger
         self._is_draining = False
         self._drain_until: Optional[float] = None
 
@@ -102,10 +89,11 @@ class Server:
 
         `alive` is called about once a second for as long as both the loop and the front thread turn.
         """
-        _tune_process()
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._dispatcher.set_thread_count(self._settings.threads)
         for thread in (self._front, *self._streams):
-            thread.start()
+            if thread.ident is None:  # the front thread may be at work already
+                thread.start()
         try:
             next_sign = 0.0
             while not self._is_done():
@@ -156,17 +144,14 @@ class Server:
         if self._drain_until is None:
             self._drain_until = now + DRAIN_SECONDS
         self._loop.close_idle(self._settings.idle_seconds)
-        in_flight = self._front.is_alive() or self._accepted or self._loop.active_channels or self.readers or self._encrypted
+        in_flight = (
+            self._front.is_alive() or self._front.handed_over or self._loop.active_channels or self.readers or self._encrypted
+        )
         return not in_flight or now >= self._drain_until
 
-    def _hand_over(self, accepted: socket.socket, address: Any, data: bytes) -> None:
-        """From the front thread, which must never wait: a queue without a lock, not the trigger's own list."""
-        self._accepted.append((accepted, address, data))
-        self._loop.pull_trigger()
-
     def _take_accepted(self) -> None:
-        while self._accepted:
-            self._loop.take(*self._accepted.popleft())
+        while self._front.handed_over:
+            self._loop.take(*self._front.handed_over.popleft())
 
 
 class _Loop(TcpWSGIServer):  # type: ignore[misc]
@@ -187,7 +172,7 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
             threads=settings.threads,
             asyncore_use_poll=True,
             recv_bytes=1 << 18,
-            connection_limit=_CONNECTIONS,
+            connection_limit=CONNECTIONS,
             channel_timeout=60,
             cleanup_interval=5,
             outbuf_high_watermark=1 << 20,
@@ -213,7 +198,7 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
 
     def take(self, accepted: socket.socket, address: Any, data: bytes) -> None:
         """A connection whose first request's head has come."""
-        if len(self.active_channels) >= _CONNECTIONS and not self._make_room():
+        if len(self.active_channels) >= CONNECTIONS and not self._make_room():
             _answer_busy(accepted)
             return
         try:
@@ -267,11 +252,4 @@ def _make_terminator(settings: ServerSettings, front: Front) -> Optional[Termina
 
 def _answer_busy(accepted: socket.socket) -> None:
     with accepted, contextlib.suppress(OSError):
-        accepted.send(problems.response(Busy(f"{_CONNECTIONS} connections are open.", "Call again in a few seconds.")))
-
-
-def _tune_process() -> None:
-    sys.setswitchinterval(_SWITCH_SECONDS)  # Python's 5 ms would be what a ping waits for each busy worker
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        accepted.send(problems.response(Busy(f"{CONNECTIONS} connections are open.", "Call again in a few seconds.")))

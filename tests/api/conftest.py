@@ -22,6 +22,7 @@ from agent.store.logs import open_project_logs
 from agent.store.logtar import LogTar
 from agent.store.unpacker import Unpacker
 from agent.web import openapi
+from agent.web.front import Front
 from agent.web.routes import ROUTES
 from agent.web.server import Server, ServerSettings
 from agent.web.services import Operations
@@ -161,7 +162,8 @@ class Web:
     def make_server(self) -> Server:
         agent = Agent(self.store, self._control, 0.0, Unpacker(self._ours, 0))
         ring = KeyRing(self.store.token, self.store.keys)
-        return Server(agent, self.listener, ring.read, self.settings, self.noted.operations())
+        front = Front(self.listener, head_seconds=self.settings.head_seconds, idle_seconds=self.settings.idle_seconds)
+        return Server(agent, front, ring.read, self.settings, self.noted.operations())
 
     def start(self, server: Server) -> threading.Thread:
         thread = threading.Thread(target=server.run, daemon=True)

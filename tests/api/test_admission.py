@@ -127,7 +127,7 @@ def test_another_version_of_http_gets_505(web: Web, version: bytes) -> None:
 
 
 def test_those_who_were_refused_keep_nobody_out(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_CONNECTIONS", 5)
+    monkeypatch.setattr(server, "CONNECTIONS", 5)
     with contextlib.ExitStack() as stack:
         for _ in range(20):  # each stays open: its client has announced more than it sends
             refused = stack.enter_context(web.connect())
@@ -137,7 +137,7 @@ def test_those_who_were_refused_keep_nobody_out(web: Web, monkeypatch: pytest.Mo
 
 
 def test_those_who_were_let_in_are_not_put_out(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_CONNECTIONS", 2)
+    monkeypatch.setattr(server, "CONNECTIONS", 2)
     with contextlib.ExitStack() as stack:
         for _ in range(2):
             upload = stack.enter_context(web.connect())

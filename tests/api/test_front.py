@@ -18,7 +18,7 @@ PING = b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 @contextlib.contextmanager
 def fronted(listener: socket.socket, **options: Any) -> Iterator[Front]:
-    front = Front(listener, lambda accepted, address, data: accepted.close(), **options)
+    front = Front(listener, **options)
     front.start()
     try:
         yield front
@@ -75,7 +75,7 @@ def test_without_any_descriptor_the_queue_waits(listener: socket.socket) -> None
 @contextlib.contextmanager
 def fronted_later(listener: socket.socket) -> Iterator[Front]:
     """A front thread that has its own descriptors and is started by the test."""
-    front = Front(listener, lambda accepted, address, data: accepted.close())
+    front = Front(listener)
     try:
         yield front
     finally:

@@ -21,7 +21,7 @@ def packages() -> str:
     """Who may import whom, a package a node; what follows from other arrows is left out."""
     edges = reduced(collapsed(MAY_IMPORT))
     lines = ["flowchart TD", *(f"  {upper} --> {lower}" for upper, lower in sorted(edges))]
-    lines += [f"  main -. subcommand .-> {group(module)}" for module in SUBCOMMANDS]
+    lines += [f"  main -. subcommand .-> {module}" for module in dict.fromkeys(map(group, SUBCOMMANDS))]
     return "\n".join(lines)
 
 

@@ -74,8 +74,8 @@ MAY_IMPORT = {
 }  # fmt: skip
 #: What a subcommand hands over to; imported inside a function, so that the other subcommands start without it.
 SUBCOMMANDS = (
-    "agent.web.main", "agent.store.unpacker", "agent.shim.main", "agent.operations.bootstrap", "agent.cli.main",
-    "agent.cli.upgrade",
+    "agent.web.entry", "agent.web.main", "agent.store.unpacker", "agent.shim.main", "agent.operations.bootstrap",
+    "agent.cli.main", "agent.cli.upgrade",
 )  # fmt: skip
 BY_SUBCOMMAND = ("agent.__main__", "agent.cli", "agent.client")
 
