@@ -6,8 +6,13 @@ A group knows every process of a project, whoever its parent is by now, and `cgr
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import os
-from typing import Callable, Dict, Iterable, List, Optional, Sequence
+import signal
+import struct
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from agent.host.files import read_bytes
 
@@ -17,6 +22,11 @@ _OURSELVES = "self"
 #: Of what a limit needs, what a kernel may lack (no swap).
 _OPTIONAL = ("memory.swap.max", "memory.oom.group")
 _MOVES = 10
+#: clone3(2), Linux 5.7, the same on every architecture; the call keeps Python's lock, which the child has to have.
+_CLONE3, _INTO_CGROUP = 435, 1 << 33
+_CLONE_ARGUMENTS = struct.Struct("=11Q")
+_syscall = ctypes.PyDLL(None).syscall
+_syscall.restype = ctypes.c_long
 
 
 def create(name: str, settings: Optional[Dict[str, str]] = None) -> Optional[str]:
@@ -99,7 +109,7 @@ def own_group() -> Optional[str]:
     kernel refuses as long as groups below have controllers: a restart would fail until the last project with a limit is gone.
     So root's groups are at the top of the tree instead, where systemd leaves alone what it has not made.
     """
-    mount = next((fields[1] for fields in _mounts() if fields[2] == "cgroup2"), None)
+    mount = _mount()
     own = (read_bytes("/proc/self/cgroup") or b"").decode(errors="replace").splitlines()
     inside = next((line[3:] for line in own if line.startswith("0::")), None)
     if mount is None or inside is None or "/../" in inside + "/":
@@ -118,15 +128,36 @@ def _is_refilled(base: str) -> bool:
     return base.endswith(".service") and not os.path.isdir(f"{base}/{_OURSELVES}")
 
 
-def _mounts() -> List[List[str]]:
-    return [line.split() for line in (read_bytes("/proc/self/mounts") or b"").decode(errors="replace").splitlines()]
+@functools.lru_cache(maxsize=1)
+def _mount() -> Optional[str]:
+    """Where the tree is. Asked once: the kernel lists all mounts of the host, and each start of a run needs it."""
+    mounts = (line.split() for line in (read_bytes("/proc/self/mounts") or b"").decode(errors="replace").splitlines())
+    return next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
+
+
+def fork(group: Optional[str]) -> Tuple[int, bool]:
+    """fork(2) of a process with one thread, as (pid, whether the child was born in the group). OSError if there can be no fork.
+
+    A child that was is to execute a program and not much else: what Python does for itself after a fork is not done for it.
+    """
+    if group is not None:
+        with contextlib.suppress(OSError):
+            folder = os.open(group, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                arguments = _CLONE_ARGUMENTS.pack(_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, folder)
+                pid = _syscall(ctypes.c_long(_CLONE3), arguments, ctypes.c_long(len(arguments)))
+            finally:
+                os.close(folder)
+            if pid >= 0:
+                return pid, True
+    return os.fork(), False
 
 
 def enter(path: str, pid: int) -> bool:
     """Move a process (0: this one) into the group; False where that can't be.
 
-    It takes the kernel some 10 ms, so without limits it is done once the process runs: what it forked until then is not in the
-    group, and is found by its parents.
+    It takes the kernel some 10 ms, in which nobody on the host can fork, so `fork` comes first. Where that can't be, and without
+    limits, it is done once the process runs: what it forked until then is not in the group, and is found by its parents.
     """
     return _write(path + "/cgroup.procs", str(pid))
 

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import stat
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from agent.host import files
 
@@ -41,6 +41,15 @@ def put(path: str, document: Dict[str, Any], refusal: OSError) -> None:
 def read_json(path: str) -> Optional[Dict[str, Any]]:
     """As `files.read_json`, of the stand-in if there is one."""
     return files.read_json(_place(path) if exists(path) else path)
+
+
+def stamp(path: str) -> Optional[Tuple[int, ...]]:
+    """What changes when the file does, nearly always: an inode's number and time can both come again within one tick."""
+    try:
+        found = os.stat(_place(path) if exists(path) else path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 def exists(path: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Callable, Optional
 
 from agent.errors import Busy
-from agent.host import drafts, locks, signals
+from agent.host import drafts, locks, signals, standin
 from agent.model import AGENT_PROJECT
 from agent.shim.record import (
     POKE,
@@ -32,6 +32,8 @@ from agent.store.segments import prepare
 
 _ANSWER_SECONDS = 5.0
 _MESSAGE_BYTES = 4096
+#: Who waits for a record looks whether its file is another one, and each so many times into it.
+_SURE_LOOKS = 8
 
 
 class Control:
@@ -202,9 +204,13 @@ class Handle:
         A shim that dies meanwhile, or that left just before it could hear us, is replaced.
         """
         deadline = time.monotonic() + seconds
-        pause = 0.002
+        pause, looks, stamp = 0.002, 0, None
+        record: Optional[Record] = None
         while True:
-            record = self.record()
+            last, stamp = stamp, standin.stamp(self.layout.record)
+            if stamp != last or looks % _SURE_LOOKS == 0:
+                record = self.record()
+            looks += 1
             if record is not None and until(record):
                 return record
             if time.monotonic() >= deadline:

@@ -10,7 +10,7 @@ import sys
 from typing import List, NoReturn, Optional
 
 from agent.errors import EXIT_AGENT_FAULT, EXIT_OK
-from agent.host import clock, files, prctl
+from agent.host import cgroups, clock, files, prctl
 from agent.host.notify import Notifier
 from agent.model import AGENT_PROJECT
 from agent.shim import machine
@@ -41,6 +41,7 @@ def main(arguments: List[str]) -> int:
     os.chdir("/")
     prctl.set_subreaper()
     layout = store.project(AGENT_PROJECT)
+    cgroups.own_group()  # what of it stays the same is known to all that are forked
     nursery = Nursery(store, passed, run_project, notifier)
     gc.collect()
     gc.freeze()  # forked shims share these pages for as long as nobody writes to them

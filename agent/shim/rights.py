@@ -26,7 +26,8 @@ _PERIOD_MICROSECONDS = 100_000
 class Rights:
     """What a child takes on between fork and exec. `user` None is the shim's own, `group` a control group's path.
 
-    An expendable one may be ended for memory before the agent and its shims, whatever protects these.
+    A limited one must be in that group. An expendable one may be ended for memory before the agent and its shims, whatever
+    protects these.
     """
 
     user: Optional[User] = None
@@ -35,10 +36,11 @@ class Rights:
     processes: Optional[int] = None
     new_privileges: bool = True
     is_expendable: bool = False
+    is_limited: bool = False
 
-    def take(self) -> None:
-        """In the child. Entering a control group takes the kernel some 10 ms; it is done here only for limits."""
-        if self.group is not None and not cgroups.enter(self.group, 0):
+    def take(self, is_inside: bool = False) -> None:
+        """In the child, which may be born in its group. Entering it takes the kernel some 10 ms: only limits are worth it."""
+        if self.is_limited and not is_inside and not (self.group is not None and cgroups.enter(self.group, 0)):
             raise OSError(0, "it can't enter its control group", self.group)
         for kind, most in ((resource.RLIMIT_NOFILE, self.open_files), (resource.RLIMIT_NPROC, self.processes)):
             if most is not None:
@@ -87,11 +89,11 @@ def claim(release: Release, layout: ProjectLayout, output: int, name: str) -> Ri
     _refuse_limits(release, user, layout.store)
     limits = release.limits
     settings = _settings(limits, user)
-    group = cgroups.create(name, settings) if settings else None
+    group = cgroups.create(name, settings)
     if settings and group is None:
         raise ArtifactFault("limits: the project's control group can't be made.", "Look at the host's /sys/fs/cgroup.")
     by_user = limits.processes if "pids.max" not in settings else None
-    return Rights(user, group, limits.open_files, by_user, release.new_privileges, is_expendable=True)
+    return Rights(user, group, limits.open_files, by_user, release.new_privileges, is_expendable=True, is_limited=bool(settings))
 
 
 def lend(release: Release, layout: ProjectLayout, output: int) -> Rights:

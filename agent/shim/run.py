@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from dataclasses import replace
-from typing import List, Optional, Union
+from typing import Dict, List, Optional, Union
 
 from agent.errors import AgentError
 from agent.host import cgroups, clock, drafts, files, procfs
@@ -53,9 +53,8 @@ class Run:
         self.errands = Errands(layout, self.journal, seen.resident)
         self.sockets = Sockets(layout, self.journal, seen.held)
         self.notify: Optional[socket.socket] = None
-        #: The control group of the child that was forked last, where its release has limits.
-        self.group: Optional[str] = None
         self.release: Optional[Release] = None
+        self._releases: Dict[Optional[str], Optional[Release]] = {}
         self.want: Optional[Want] = None
         self.done = False
 
@@ -76,11 +75,12 @@ class Run:
             gone_clock=None, stop=None, cgroup=None, started_clock=time.monotonic(),
             steps=self.record.steps if self.record.prepared == self.want.generation else (), explanation="starting",
             state=machine.next_state(self.record.state, machine.START), since=clock.timestamp(), began=self.seen.position,
-            peak_bytes=0, cpu_seconds=0.0, oom_kills=procfs.oom_kills(),
+            peak_bytes=0, cpu_seconds=0.0,
         )  # fmt: skip
         segment, offset = self.seen.position
         self.journal.event("start", version=version, segment=segment, offset=offset)
         failure = self._spawn(version)
+        self.journal.note(oom_kills=procfs.oom_kills())  # not before: the kernel takes half a millisecond to add them up
         if failure is not None:
             self._over(failure)
         else:
@@ -97,7 +97,7 @@ class Run:
         spawned = self._forked(self.release, self.record.run)
         if isinstance(spawned, FailedToStart):
             return spawned
-        self.journal.publish(pid=spawned.pid, start_time=spawned.start_time, cgroup=self.group)
+        self.journal.publish(pid=spawned.pid, start_time=spawned.start_time, cgroup=spawned.group)
         failure = spawned.release()
         if failure is not None:
             os.waitpid(spawned.pid, 0)
@@ -139,7 +139,6 @@ class Run:
             environ["NOTIFY_SOCKET"] = "@" + name
         try:
             rights = claim(release, self.layout, output, self._group_name(run if beside else None))
-            self.group = rights.group
             errors = self._open_errors(release, output)
             try:
                 return spawn(release.command, self.layout.release(release.version), environ, output, sockets, rights, errors)
@@ -166,8 +165,11 @@ class Run:
         return release is not None and (bool(release.before_launch) or release.migrations is not None)
 
     def _read_release(self, version: Optional[str]) -> Optional[Release]:
-        document = drafts.read(self.layout.release_json(version)) if version else None
-        return Release.from_json(document) if document is not None else None
+        found = self._releases.get(version)
+        if found is None and version:
+            document = drafts.read(self.layout.release_json(version))
+            found = self._releases[version] = Release.from_json(document) if document is not None else None
+        return found
 
     # ------------------------------------------------------------------ a run's end
 

@@ -73,7 +73,7 @@ class Succession(Turn):
             return
         successor = Successor(
             spawned.pid, spawned.start_time, version, self.want.generation, run, time.monotonic(), newer_start=spawned.start_time,
-            older_mark=self._mark(), cgroup=self.group, began=self.seen.position, origin=origin_of(release, self.layout),
+            older_mark=self._mark(), cgroup=spawned.group, began=self.seen.position, origin=origin_of(release, self.layout),
         )  # fmt: skip
         self.journal.publish(successor=successor, explanation=f"running; {version} proves itself beside it")
         failure = spawned.release()

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import struct
-from typing import List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import Callable, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from agent.host import cgroups, procfs, signals
 from agent.host.procfs import Process
@@ -27,11 +27,15 @@ _PIDFD_INFO_EXIT = 8
 
 
 class Spawned:
-    """A forked child that waits behind its gate. `release()` lets it execute, or tells why it could not."""
+    """A forked child that waits behind its gate, in its control `group` already if there is one.
 
-    def __init__(self, pid: int, start_time: int, gate: int, verdict: int) -> None:
+    `release()` lets it execute, or tells why it could not.
+    """
+
+    def __init__(self, pid: int, start_time: int, group: Optional[str], gate: int, verdict: int) -> None:
         self.pid = pid
         self.start_time = start_time
+        self.group = group
         self._gate = gate
         self._verdict = verdict
 
@@ -56,7 +60,7 @@ def spawn(
     gate_reader, gate = os.pipe()
     verdict, verdict_writer = os.pipe()
     try:
-        pid = os.fork()
+        pid, is_inside = cgroups.fork(rights.group)
     except OSError:
         for fd in (gate_reader, gate, verdict, verdict_writer):
             os.close(fd)
@@ -64,16 +68,17 @@ def spawn(
     if pid == 0:
         os.close(gate)  # or the end of the shim would not end our wait for it
         outputs = (output, output if errors is None else errors)
-        _become(command, directory, environ, outputs, sockets, rights, gate_reader, verdict_writer)
+        _become(command, directory, environ, outputs, sockets, lambda: rights.take(is_inside), gate_reader, verdict_writer)
     os.close(gate_reader)
     os.close(verdict_writer)
     # the gate keeps it alive, so it has a start time
-    return Spawned(pid, procfs.start_time(pid) or 0, gate, verdict)
+    group = rights.group if is_inside or rights.is_limited else None
+    return Spawned(pid, procfs.start_time(pid) or 0, group, gate, verdict)
 
 
 def _become(
     command: Sequence[str], directory: str, environ: Mapping[str, str], outputs: Tuple[int, int],
-    sockets: Mapping[str, int], rights: Rights, gate: int, verdict: int,
+    sockets: Mapping[str, int], take_rights: Callable[[], None], gate: int, verdict: int,
 ) -> NoReturn:  # fmt: skip
     try:
         verdict = fcntl.fcntl(verdict, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD)
@@ -83,7 +88,7 @@ def _become(
         held = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in sockets.values()]
         if not os.read(gate, 1):
             os._exit(0)  # the shim died before it could record us
-        rights.take()
+        take_rights()
         os.chdir(directory)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         for number, fd in enumerate(outputs, 1):
