@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import stat
 import sys
-from typing import BinaryIO, Dict, Iterator, Union
+from typing import BinaryIO, ContextManager, Dict, Iterator, Optional, Union
 
+from agent.cli.follow import follow
 from agent.cli.options import client
 from agent.cli.printing import ProgressLine
 from agent.download import Download
@@ -52,16 +54,17 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None and not is_text and sys.stdout.isatty():
         raise UsageError("A tar is no sight for a terminal.", "Use -o FILE for the tar, or --text for the output.")
     agent = client(args)
+    if args.follow:
+        with _sink(args.output) as file:
+            follow(agent, args.project, query, file)
     with agent.text(args.project, **query) if is_text else agent.logs(args.project) as download:
         if args.output is None:
             _write(download, sys.stdout.buffer)
-        elif args.follow or _is_special(args.output):
-            with open(args.output, "wb") as file:
+        elif _is_special(args.output):
+            with _sink(args.output) as file:
                 _write(download, file)
         else:
             _save(download, args.output)
-    if args.follow:
-        sys.stderr.write("ant-host-agent: the agent ended it: the project is gone, or the agent was upgraded. Call again.\n")
     return 0
 
 
@@ -79,6 +82,16 @@ def _moment(text: object) -> str:
     """`10m` as the seconds that the call takes; anything else as it is, for the agent to judge."""
     found = _AGO.fullmatch(str(text))
     return str(int(found[1]) * _SECONDS[found[2]]) if found else str(text)
+
+
+def _sink(path: Optional[str]) -> ContextManager[BinaryIO]:
+    """What is written to while it comes."""
+    if path is None:
+        return contextlib.nullcontext(sys.stdout.buffer)
+    try:
+        return open(path, "wb")
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}.", "Name another file with -o.") from error
 
 
 def _write(download: Download, file: BinaryIO) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Tuple, Union
 
 from agent.errors import NotFound
 from agent.host import files
@@ -13,7 +13,7 @@ from agent.store.logs import open_project_logs
 from agent.store.logtar import LogTar
 from agent.store.output import Output
 from agent.store.streams import OneStream
-from agent.store.text import Text, TextQuery, tail_begin
+from agent.store.text import Marked, Text, TextQuery, tail_begin
 from agent.store.timeline import Timeline
 
 _RUN_BYTES = 64 << 10
@@ -30,15 +30,18 @@ def tar(agent: Agent, project: str, etag: str = "") -> LogTar:
     return open_project_logs(layout, release.logs.include if release else (), etag)
 
 
-def text(agent: Agent, project: str, query: TextQuery) -> Text:
-    """The lines that are asked for, to be streamed. NotFound for an unknown project, or a run that is not kept."""
+def text(agent: Agent, project: str, query: TextQuery) -> Union[Text, Marked]:
+    """The lines that are asked for, to be streamed. NotFound for an unknown project, or a run or place that is not kept."""
     layout = agent.known(project).layout
     output = Output(layout) if query.stream is None else OneStream(layout, query.stream)
     try:
         begin, end = _stretch(layout, output, query)
         if query.tail is not None:
             begin = tail_begin(output, begin, end, query.tail, query.grep)
-        return Text(output, begin, None if query.follow else end, query.grep, alive=layout.root)
+        # a mark within a line that was looked for is within one that was found
+        is_inside = query.place is not None and bool(query.grep) and begin > 0 and output.read(begin - 1, begin) != b"\n"
+        found = Text(output, begin, None if query.follow else end, query.grep, layout.root, is_inside)
+        return Marked(found) if query.marks else found
     except BaseException:
         output.close()
         raise
@@ -47,6 +50,8 @@ def text(agent: Agent, project: str, query: TextQuery) -> Text:
 def _stretch(layout: ProjectLayout, output: Output, query: TextQuery) -> Tuple[int, int]:
     """Begin and end of what is asked for, before it is looked at for lines."""
     begin, end = (0, output.size) if query.run is None else _run_bounds(layout, output, query.run)
+    if query.place is not None:
+        begin = _begin_at(output, query.place)
     timeline = Timeline(layout, output)
     try:
         if query.since is not None:
@@ -56,6 +61,13 @@ def _stretch(layout: ProjectLayout, output: Output, query: TextQuery) -> Tuple[i
     finally:
         timeline.close()
     return min(begin, end), end
+
+
+def _begin_at(output: Output, place: Tuple[int, int]) -> int:
+    try:
+        return output.position_of(place)
+    except LookupError as error:
+        raise NotFound(f"from: {error}: it was rotated away.", "Ask without it, for the oldest that is kept.") from error
 
 
 def _run_bounds(layout: ProjectLayout, output: Output, run: int) -> Tuple[int, int]:

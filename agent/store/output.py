@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from bisect import bisect_right
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 from agent.store.layout import ProjectLayout
 from agent.store.segments import segment_name, segment_numbers_of
@@ -119,6 +119,21 @@ class Output:
             if number == segment.number:
                 return start + self._before(segment, offset)
         return self.size
+
+    def place(self, position: int) -> Tuple[int, int]:
+        """The number of the segment that goes on there, and how many bytes of the row are in it before."""
+        index = bisect_right(self._starts, position) - 1
+        return (self._segments[index].number, position - self._starts[index]) if index >= 0 else (1, 0)
+
+    def position_of(self, place: Tuple[int, int]) -> int:
+        """Where a place lies. LookupError when it was rotated away, or never was."""
+        number, before = place
+        for segment, start in zip(self._segments, self._starts):
+            if number == segment.number and before <= segment.size:
+                return start + before
+        if not self._segments and place == (1, 0):
+            return 0
+        raise LookupError(f"byte {before} of segment {number} is not there")
 
     def _before(self, segment: Segment, offset: int) -> int:
         """How many bytes of the row are in the segment before that offset of the file."""

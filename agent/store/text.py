@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 from agent.store.output import BLOCK_BYTES, Output
 
@@ -22,7 +22,8 @@ _LONG_LINE_BYTES = 1 << 20
 class TextQuery:
     """What of the output is asked for. Times are seconds since the epoch; `grep` is a plain piece of a line.
 
-    `run` is a run's number, 0 for the last; `stream` one of segments.py, None for what there is of both.
+    `run` is a run's number, 0 for the last; `stream` one of segments.py, None for what there is of both. `place` is a mark of
+    an earlier answer to the same question, which this one goes on with; `marks` asks for them.
     """
 
     tail: Optional[int] = None
@@ -32,6 +33,8 @@ class TextQuery:
     run: Optional[int] = None
     follow: bool = False
     stream: Optional[int] = None
+    place: Optional[Tuple[int, int]] = None
+    marks: bool = False
 
 
 def tail_begin(output: Output, begin: int, end: int, count: int, grep: bytes = b"") -> int:
@@ -51,7 +54,9 @@ class Text:
     It owns the output. `waits`: there is nothing to be had before something happens.
     """
 
-    def __init__(self, output: Output, begin: int, end: Optional[int], grep: bytes = b"", alive: str = "") -> None:
+    def __init__(
+        self, output: Output, begin: int, end: Optional[int], grep: bytes = b"", alive: str = "", is_inside: bool = False
+    ) -> None:  # fmt: skip
         self.is_live = end is None
         self.waits = False
         self._output = output
@@ -60,7 +65,14 @@ class Text:
         self._alive = alive
         self._at = self._searched = begin
         self._line_end: Optional[int] = None
+        if is_inside:  # the rest of a line that was found to be one of these
+            self._line_end = output.find(b"\n", begin, output.size) + 1 or output.size
         self._has_more = True
+
+    @property
+    def place(self) -> Tuple[int, int]:
+        """Behind what was given so far: a segment, and how many bytes of it are before."""
+        return self._output.place(self._at)
 
     def step(self) -> Optional[bytes]:
         """The next bytes, or b"" when there are none yet; None at the end.
@@ -115,3 +127,26 @@ class Text:
     def close(self) -> None:
         """Let go of the output."""
         self._output.close()
+
+
+class Marked:
+    """A text in pieces, each behind a line `SEGMENT.OFFSET BYTES`: the place behind the piece, and how long the piece is.
+
+    The first piece is empty. Whoever loses the connection asks again for what is behind the last whole piece.
+    """
+
+    def __init__(self, text: Text) -> None:
+        self.is_live = text.is_live
+        self.waits = False
+        self.close = text.close
+        self._text = text
+        self._is_first = True
+
+    def step(self) -> Optional[bytes]:
+        """As of the text."""
+        data = b"" if self._is_first else self._text.step()
+        self.waits = self._text.waits
+        if data or self._is_first:
+            data = b"%d.%d %d\n" % (*self._text.place, len(data or b"")) + (data or b"")
+        self._is_first = False
+        return data

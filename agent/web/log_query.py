@@ -5,13 +5,13 @@ from __future__ import annotations
 import calendar
 import re
 import time
-from typing import Any, Dict, Mapping, Optional, Union
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
 from agent.errors import MalformedRequest
 from agent.store.gzipped import Gzipped
 from agent.store.logtar import LogTar
 from agent.store.segments import STDERR, STDOUT
-from agent.store.text import Text, TextQuery
+from agent.store.text import Marked, Text, TextQuery
 from agent.web.call import Call, Field, Fields, Schema, flag, number
 from agent.web.streams import Sending
 
@@ -95,6 +95,16 @@ def _grep() -> Field:
     return Field(read, {"type": "string", "pattern": "^[^\n]+$", "minLength": 1, "maxLength": _MOST_GREP_CHARACTERS})
 
 
+def _place() -> Field:
+    def read(value: object) -> Tuple[int, int]:
+        found = re.fullmatch(r"([0-9]{1,10})\.([0-9]{1,18})", value) if isinstance(value, str) else None
+        if found is None:
+            raise MalformedRequest(f"from: {value!r:.40} is no place.", "Send what a mark says: SEGMENT.OFFSET.")
+        return int(found[1]), int(found[2])
+
+    return Field(read, {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{1,18}$"})
+
+
 FIELDS: Fields = {
     "format": _one_of("format", "tar", "text"),
     "compress": _one_of("compress", "gzip", "none"),
@@ -105,8 +115,10 @@ FIELDS: Fields = {
     "grep": _grep(),
     "run": _whole("run", 1, 1 << 31, last=0),
     "follow": flag("follow"),
+    "marks": flag("marks"),
+    "from": _place(),
 }
-_OF_TEXT = ("stream", "tail", "since", "until", "grep", "run", "follow")
+_OF_TEXT = ("stream", "tail", "since", "until", "grep", "run", "follow", "marks", "from")
 
 
 def text_query(values: Mapping[str, Any]) -> Optional[TextQuery]:
@@ -118,12 +130,16 @@ def text_query(values: Mapping[str, Any]) -> Optional[TextQuery]:
         return None
     if asked.get("follow") and (values.get("compress") == "gzip" or "until" in asked or asked.get("run", 0) != 0):
         raise MalformedRequest("follow: it goes with neither compress, until nor an older run.", "Leave one of them out.")
+    if "from" in asked and {"tail", "since", "run"} & set(asked):
+        raise MalformedRequest("from: it goes with neither tail, since nor run.", "It says by itself where to begin.")
+    if "from" in asked:
+        asked["place"] = asked.pop("from")
     if "stream" in asked:
         asked["stream"] = _STREAMS[asked["stream"]]
     return TextQuery(**asked)
 
 
-def as_text(text: Text, call: Call) -> Sending:
+def as_text(text: Union[Text, Marked], call: Call) -> Sending:
     """The lines, compressed if the call says so."""
     if call.values.get("compress") == "gzip":
         return Sending(Gzipped(text), "application/gzip", f"{call.values['project']}.log.gz")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from agent.operations import events, have, health, history, kill, launch, logs, metrics, restart, rollback, secrets, status
 from agent.operations.agent import Agent
 from agent.operations.launch import LaunchCall
 from agent.store.logtar import LogTar
-from agent.store.text import Text, TextQuery
+from agent.store.text import Marked, Text, TextQuery
 from agent.web.audit import Audit
 from agent.web.lanes import Lane
 from agent.web.spool import Uploads
@@ -37,7 +37,7 @@ class Operations:
     put_secret: Callable[[Agent, str, str, bytes], Tuple[int, _Reply]] = secrets.put
     delete_secret: Callable[[Agent, str, str], _Reply] = secrets.delete
     secret_names: Callable[[Agent, str], _Reply] = secrets.names
-    text: Callable[[Agent, str, TextQuery], Text] = logs.text
+    text: Callable[[Agent, str, TextQuery], Union[Text, Marked]] = logs.text
 
 
 OPERATIONS = Operations()

@@ -157,10 +157,15 @@ def test_logs_that_fail_leave_no_file(httpserver: HTTPServer, run: Run, tmp_path
 
 
 def test_logs_that_are_followed_and_events(httpserver: HTTPServer, run: Run) -> None:
-    query = {"format": "text", "follow": "true", "tail": "2"}
-    httpserver.expect_request("/project/web/logs", query_string=query).respond_with_data("one\ntwo\n", content_type="text/plain")
+    query = {"format": "text", "follow": "true", "marks": "true"}
+    answers = {"tail=2": "1.0 0\n1.4 4\none\n1.8 4\ntwo\n1.99 40\ntorn", "from=1.8": "1.8 0\n2.6 6\nthree\n"}
+    for begin, text in answers.items():
+        asked = {**query, **dict([begin.split("=")])}
+        httpserver.expect_ordered_request("/project/web/logs", query_string=asked).respond_with_data(text)
+    gone = Response(json.dumps(NotFound("gone").to_problem()), 404, content_type="application/problem+json")
+    httpserver.expect_ordered_request("/project/web/logs", query_string={**query, "from": "2.6"}).respond_with_response(gone)
     code, out, err = run("logs", "web", "-f", "--tail", "2")
-    assert (code, out) == (0, "one\ntwo\n") and "Call again" in err
+    assert (code, out) == (4, "one\ntwo\nthree\n") and "going on" in err and "gone" in err
     event = {"at": "2026-01-31T12:04:31.250Z", "project": "web", "event": "exited", "exit_cause": {"text": "ended"}}
     stream = f"retry: 1000\n: hello\n\nid: 1.2\nevent: exited\ndata: {json.dumps(event)}\n\n"
     query = {"project": "web"}

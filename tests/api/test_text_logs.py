@@ -9,7 +9,7 @@ import json
 import os
 import tarfile
 from pathlib import Path
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
 
@@ -228,3 +228,41 @@ def test_what_was_rotated_away_before_it_was_read_cuts_the_answer_off(web: Web, 
     write(project, b"line\n", 9)
     with pytest.raises(http.client.IncompleteRead):
         answer.read()
+
+
+def marked(answer: bytes) -> List[Tuple[str, bytes]]:
+    """The pieces of an answer with marks, each with its mark."""
+    found, stream = [], io.BytesIO(answer)
+    for line in iter(stream.readline, b""):
+        place, size = line.split()
+        found.append((place.decode(), stream.read(int(size))))
+    return found
+
+
+@pytest.mark.parametrize("query", ["", "&grep=needle", "&stream=stdout", "&stream=stderr&grep=needle"])
+def test_from_each_mark_on_the_rest_can_be_had(web: Web, project: ProjectLayout, query: str) -> None:
+    """Segments end within lines, a line is longer than a piece, and nothing is there twice or missing."""
+    lines = [b"%d %s\n" % (n, b"needle" if n % 3 == 0 else b"hay" * (n % 7)) for n in range(300)]
+    output = b"".join([*lines, b"needle " + b"x" * 200_000 + b"\n", b"the last needle\n"])
+    for number, cut in enumerate(range(0, len(output), 70_000), start=1):
+        write(project, output[cut : cut + 70_000], number)
+        marks = [stream_mark(at, STDOUT if at % 200 else STDERR) for at in range(0, 3000, 100)]
+        Path(project.logs, streams_name(number)).write_bytes(b"".join(marks))
+    whole = web.request("GET", TEXT + query).body
+    pieces = marked(web.request("GET", TEXT + query + "&marks=true").body)
+    assert pieces[0][1] == b"" and b"".join(data for _, data in pieces) == whole and len(pieces) > 1
+    for index, (place, _) in enumerate(pieces):
+        rest = web.request("GET", f"{TEXT}{query}&from={place}").body
+        assert rest == b"".join(data for _, data in pieces[index + 1 :]), place
+
+
+def test_a_place_that_is_not_there_any_more(web: Web, project: ProjectLayout) -> None:
+    assert web.request("GET", TEXT + "&marks=true").body == b"1.0 0\n"
+    assert web.request("GET", TEXT + "&from=1.0").body == b""
+    write(project, b"one\n", 7)
+    assert web.request("GET", TEXT + "&from=7.2").body == b"e\n"
+    for place in ("6.1", "7.5", "8.0"):
+        refusal = web.request("GET", f"{TEXT}&from={place}")
+        assert refusal.status == 404 and "from" in refusal.json["detail"], refusal
+    for wrong in ("from=7", "from=7.-1", "from=7.2&tail=3", "from=7.2&since=10", "from=7.2&run=last"):
+        assert web.request("GET", f"{TEXT}&{wrong}").status == 400, wrong

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
+from typing import Tuple
 
 import pytest
 
 from tests.support import artifact, http
 from tests.support.agent import AgentHost
 from tests.support.log_tar import members_of, output_of
+from tests.support.wait import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -113,3 +117,28 @@ def test_the_agent_s_key_is_in_no_tar(host: AgentHost, project: str) -> None:
     body = host.request("GET", f"/project/{project}/logs").body
     assert members_of(body)
     assert host.token.encode() not in body
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("words", [(), ("--grep", "wake")])
+def test_a_follower_goes_on_without_the_agent(own_host: AgentHost, words: Tuple[str, ...], tmp_path: Path) -> None:
+    own_host.launch_fixture("ticks", "cron_like", env={"EVERY_SECONDS": "0.01"})
+    read = tmp_path / "read"
+    with read.open("wb") as file, (tmp_path / "said").open("wb") as said:
+        command = own_host.command("logs", "ticks", "-f", "--store", own_host.store, *words)
+        follower = subprocess.Popen(command, stdout=file, stderr=said)
+        try:
+            for disturb in (own_host.crash_agent, own_host.crash_agent, lambda: (own_host.stop(), own_host.start())):
+                before = read.stat().st_size
+                eventually(lambda size=before: read.stat().st_size > size, 60, "what comes is printed")
+                disturb()
+            before = read.stat().st_size
+            eventually(lambda: read.stat().st_size > before, 60, "it goes on")
+            assert own_host.kill("ticks", purge="true").status == 200
+            assert follower.wait(120) == 4, "the project is gone"
+        finally:
+            follower.kill()
+            follower.wait()
+    lines = read.read_bytes().splitlines()
+    assert lines == [b"wake %d: tweeted" % number for number in range(1, len(lines) + 1)]
+    assert b"no project" in (tmp_path / "said").read_bytes()
