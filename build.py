@@ -53,11 +53,7 @@ SHIPPED = (".py", ".html", ".css", ".js", ".json", ".svg")
 
 
 class Dependency(NamedTuple):
-    """A pure Python wheel that is vendored: `sources` are the files taken, `licence` goes along.
-
-    `stripped` ones lose their comments and docstrings, a twentieth of the zipapp. Waitress does not: its licence asks
-    that each changed file tells the date of the change.
-    """
+    """A pure Python wheel that is vendored: `sources` are the files taken, `licence` goes along."""
 
     name: str
     version: str
@@ -65,7 +61,6 @@ class Dependency(NamedTuple):
     sha256: str
     sources: Tuple[str, ...]
     licence: str
-    stripped: bool
 
 
 #: All of Waitress but its own command line (`runner`, `__main__`).
@@ -82,7 +77,6 @@ DEPENDENCIES = (
         "045684fbd2764eac9cdeb824861d1551d113e8b683d8d26e296898d3dd99a12e",
         ("bottle.py",),
         "bottle-0.13.4.dist-info/licenses/LICENSE",
-        True,
     ),
     Dependency(
         "waitress",
@@ -91,7 +85,6 @@ DEPENDENCIES = (
         "c56d67fd6e87c2ee598b76abdd4e96cfad1f24cacdea5078d382b1f9d7b5ed2e",
         tuple("waitress/%s.py" % name for name in WAITRESS),
         "waitress-3.0.2.dist-info/LICENSE.txt",
-        False,
     ),
     Dependency(
         "multipart",
@@ -100,7 +93,6 @@ DEPENDENCIES = (
         "a82b59e1befe74d3d30b3d3f70efd5a2eba4d938f845dcff9faace968888ff29",
         ("multipart.py",),
         "multipart-1.3.1.dist-info/licenses/LICENSE",
-        True,
     ),
 )
 
@@ -165,38 +157,36 @@ def agent_files() -> List[str]:
 def vendored(dependency: Dependency) -> Dict[str, bytes]:
     """The members that one wheel gives: its sources where they were, its licence under licences/."""
     with zipfile.ZipFile(io.BytesIO(wheel(dependency))) as archive:
-        contents = {name: archive.read(name) for name in dependency.sources}
+        contents = {name: stripped(archive.read(name)) for name in dependency.sources}
         contents["licences/%s.txt" % dependency.name] = archive.read(dependency.licence)
-    if dependency.stripped:
-        for name in dependency.sources:
-            contents[name] = NOTICE % dependency.name.encode() + stripped(contents[name])
     return contents
 
 
-#: The first line of what was stripped, in the place of a comment.
-NOTICE = b"# From %b (its licence: licences/), without comments and docstrings; each line has the number that it had."
+#: In the place of the first line of what was changed; the licences ask for it, Waitress's for the date, too.
+NOTICE = b"# Changed on 2026-11-25 (ant-host-agent's build.py): without most comments and docstrings. Licence: see licences/."
 
 
 def stripped(source: bytes) -> bytes:
     """The same program without comments and docstrings, its lines where they were, so that a traceback tells the truth.
 
-    An empty docstring stays, so that no body becomes empty and an import of __future__ may follow. BuildError if
-    line 1 is more than a comment: the notice goes there.
+    That is a twelfth of the zipapp. What says above the code whose it is stays, but for the first line; what does not begin
+    with a comment is left as it is. An empty docstring stays, so that no body becomes empty.
     """
+    if not source.startswith(b"#"):
+        return source
     lines = source.splitlines()
+    head = next(row for row, line in enumerate(lines) if line and not line.startswith(b"#"))
     for token in tokenize.tokenize(io.BytesIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
+        row, column = token.start
+        if token.type == tokenize.COMMENT and row > head:
             lines[row - 1] = lines[row - 1].decode()[:column].rstrip().encode()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             text = node.body[0]
             first, last = text.lineno - 1, text.end_lineno or 0
             blank = [b""] * (last - first - 1)
             lines[first:last] = [lines[first][: text.col_offset] + b'""' + lines[last - 1][text.end_col_offset :], *blank]
-    if lines[0]:
-        raise BuildError("A dependency begins with %r, not with a comment; build.py writes its notice there." % lines[0])
-    return b"\n".join(lines) + b"\n"
+    return b"\n".join([NOTICE, *lines[1:], b""])
 
 
 def manifest(contents: Dict[str, bytes]) -> bytes:
