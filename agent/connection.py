@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import io
 import os
+import re
 import select
 import socket
 import ssl
@@ -73,6 +74,11 @@ class Exchange:
 
     def __init__(self, url: str, token: Optional[str], timeout_seconds: float, tls: Optional[ssl.SSLContext] = None) -> None:
         parts = _parts(url)
+        if token is not None and not re.fullmatch("[!-~]+", token):
+            raise UsageError(
+                "The key holds what no key has: a space, a line's end, a letter with an accent.",
+                "Check --token, --token-file or ANT_HOST_AGENT_TOKEN.",
+            )
         self.url = url.rstrip("/")
         self._token = token
         self._timeout_seconds = timeout_seconds

@@ -14,6 +14,7 @@ from agent.cli.printing import paint, print_json, printable
 from agent.cli.trust import find_trust
 from agent.client import Client, find_local
 from agent.config import DEFAULT_LISTEN
+from agent.connection import reason
 from agent.errors import AgentError, UsageError
 
 Json = Dict[str, Any]
@@ -90,7 +91,7 @@ def read_file(path: str) -> List[Host]:
         with open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The hosts file {path} can't be read: {error}.", "Write one host a line.") from error
+        raise UsageError(f"The hosts file {path} can't be read: {reason(error)}.", "Write one host a line.") from error
     found = [parse(line) for line in lines if line and not line.startswith("#")]
     if not found:
         raise UsageError(f"The hosts file {path} names no host.", "Write one host a line.")

@@ -24,6 +24,7 @@ from agent.cli import (
     token,
     why,
 )
+from agent.cli.advice import advise
 from agent.cli.hosts import OnHosts
 from agent.cli.options import parser
 from agent.cli.printing import launch_sentence, print_json
@@ -137,6 +138,7 @@ def run(verb: str, argv: Sequence[str]) -> int:
         return hosts.run(chosen.on_hosts, many, args) if many and chosen.on_hosts else chosen.run(args)
     except AgentError as error:
         if not args.json:
+            advise(error)
             raise
         print_json(error.to_problem())
         return error.exit_code

@@ -189,6 +189,9 @@ class Front(threading.Thread):
         if connection.is_encrypted and self.terminator is not None:
             self._decrypt(fd, data, self.terminator)
             return
+        if not connection.data and data[:1] == _HANDSHAKE:
+            self._refuse(fd, MalformedRequest("This port does not speak TLS.", "Call http://, not https://."))
+            return
         if not connection.data and connection.was_served:
             connection.deadline = time.monotonic() + self._head_seconds
         connection.data += data
@@ -256,12 +259,8 @@ class Front(threading.Thread):
             if now < connection.deadline:
                 continue
             if connection.data:
-                self._refuse(
-                    fd,
-                    problems.RequestTimeout(
-                        f"The request's head was not complete in {self._head_seconds:g} s.", "Send it faster."
-                    ),
-                )
+                detail = f"The request's head was not complete in {self._head_seconds:g} s."
+                self._refuse(fd, problems.RequestTimeout(detail, "Send it faster."))
             else:
                 self._release(fd).socket.close()
 

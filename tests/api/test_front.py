@@ -101,3 +101,10 @@ def few_descriptors(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for fd in fillers:
             os.close(fd)
+
+
+def test_a_client_that_speaks_tls_is_told_at_once(listener: socket.socket) -> None:
+    with fronted(listener), socket.create_connection(listener.getsockname(), 30) as client:
+        client.sendall(b"\x16\x03\x01\x02\x00\x01")
+        answer = read_until_end(client)
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"Call http://" in answer
