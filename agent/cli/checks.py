@@ -152,7 +152,6 @@ def secrets(store: StoreLayout) -> Finding:
     if not paths:
         return Finding("keys", OK, "There are no keys yet; the first start makes one.")
     return Finding("keys", OK, f"Only their owner reads {' and '.join(os.path.basename(path) for path in paths)}.")
-    return Finding("keys", OK, f"{' and '.join(os.path.basename(path) for path in paths)} are for their owner alone.")
 
 
 def disk(store: StoreLayout) -> Finding:

@@ -15,8 +15,6 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from agent.store.layout import StoreLayout
 from agent.store.segments import older
 
-NAMES = ("launched", "ready", "exited", "backoff", "killed", "reverted", "rejected")
-
 _BLOCK_BYTES = 1 << 16
 #: A reader that nothing happens to hears so often that we are there, and a proxy in between sees that it is used.
 _SILENCE_SECONDS = 15.0

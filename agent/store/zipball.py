@@ -18,7 +18,6 @@ from agent.store.names import Path, archive_refusal, parse_name, parse_text, ref
 from agent.store.tree import Tree
 from agent.store.zipheader import Entry, damaged
 
-ZIPAPP_MAIN = ("__main__.py",)
 _INPUT_BYTES = 1 << 16
 _OUTPUT_BYTES = 1 << 18
 

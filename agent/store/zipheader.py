@@ -17,7 +17,6 @@ from agent.store.limits import Limits
 from agent.store.names import archive_refusal, refusal
 
 STORED, DEFLATED = 0, 8
-LOCAL_BYTES = 30
 
 _END = struct.Struct("<4s4H2LH")
 _END64_LOCATOR = struct.Struct("<4sLQL")
