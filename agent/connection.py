@@ -74,7 +74,7 @@ class Exchange:
 
     def __init__(self, url: str, token: Optional[str], timeout_seconds: float, tls: Optional[ssl.SSLContext] = None) -> None:
         parts = _parts(url)
-        if token is not None and not re.fullmatch("[!-~]+", token):
+        if token and not re.fullmatch("[!-~]+", token):
             raise UsageError(
                 "The key holds what no key has: a space, a line's end, a letter with an accent.",
                 "Check --token, --token-file or ANT_HOST_AGENT_TOKEN.",

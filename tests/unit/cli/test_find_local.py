@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.client import find_local
+from agent.client import Client, find_local
 from agent.errors import UsageError
 
 
@@ -55,3 +55,9 @@ def test_a_key_file_that_can_not_be_read_is_named(tmp_path: Path, broken: str) -
     (tmp_path / "directory").mkdir()
     with pytest.raises(UsageError, match=broken):
         find_local({}, token_file=str(tmp_path / broken))
+
+
+@pytest.mark.parametrize("token", ["two words", "line\nend", "clé"])
+def test_what_cannot_be_a_key_is_refused_before_it_is_sent(token: str) -> None:
+    with pytest.raises(UsageError, match="key"):
+        Client("http://127.0.0.1:1", token)
