@@ -7,11 +7,14 @@ import os
 import resource
 import select
 import socket
-from typing import Callable, Dict, Iterator, List
+import ssl
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Sequence
 
 import pytest
 
 from tests.support.agent import AgentHost
+from tests.support.authority import Authority
 from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.newest]
@@ -28,6 +31,28 @@ KINDS: Dict[str, bytes] = {
     "a head that waits to go on": _POST + _TEN_GIB + b"Expect: 100-continue\r\n\r\n",
     "a wrong key": _POST + b"Authorization: Bearer wrong\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
     "a ping with a slow body": b"POST /ping HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\nx",
+}
+
+
+def client_hello() -> bytes:
+    """The first record of a TLS connection."""
+    sent = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    client = context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return sent.read()
+
+
+#: The same for an agent that speaks TLS, where nobody ever finishes the handshake.
+TLS_KINDS: Dict[str, bytes] = {
+    "nothing": b"",
+    "no TLS": b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "the first byte": b"\x16",
+    "half a ClientHello": client_hello()[:200],
+    "a ClientHello and no more": client_hello(),
+    "garbage in a record": b"\x16\x03\x01\x02\x00" + bytes(range(256)) * 2,
+    "a record that never ends": b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb" + bytes(2000),
 }
 #: What may stay of a flood: memory that Python keeps for the next one.
 _RSS_SLACK_KIB = 24 * 1024
@@ -69,13 +94,14 @@ def drip(connections: List[socket.socket]) -> None:
             connection.send(b"x")
 
 
-def flood(host: AgentHost, kind: str, count: int) -> None:
+def flood(host: AgentHost, kinds: Sequence[bytes], count: int) -> None:
+    """So many connections, of each kind in turn, and the agent answers meanwhile."""
     with contextlib.ExitStack() as stack:
         connections = []
         for number in range(count):
             connection = stack.enter_context(socket.create_connection(host.address, timeout=60))
             with contextlib.suppress(ConnectionError):
-                connection.sendall(KINDS[kind])
+                connection.sendall(kinds[number % len(kinds)])
             connections.append(connection)
             if number % (count // 20) == 0:
                 drip(connections)
@@ -95,18 +121,66 @@ def more_descriptors(count: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hundred_connections(host: AgentHost, kind: str) -> None:
-    flood(host, kind, 20)  # Python takes what memory it likes to keep
+    flood(host, [KINDS[kind]], 20)  # Python takes what memory it likes to keep
     with unchanged(host):
-        flood(host, kind, 100)
+        flood(host, [KINDS[kind]], 100)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_t11_a_thousand_connections(host: AgentHost, kind: str) -> None:
     more_descriptors(1000)
-    flood(host, kind, 20)
+    flood(host, [KINDS[kind]], 20)
     with unchanged(host):
-        flood(host, kind, 1000)
+        flood(host, [KINDS[kind]], 1000)
+
+
+@pytest.fixture
+def encrypted(pyz: str, python: str, tmp_path: Path) -> Iterator[AgentHost]:
+    """An agent with TLS of its own."""
+    authority = Authority(tmp_path / "authority")
+    pair = str(authority.issue("agent"))
+    arguments = ("--tls-cert", pair, "--tls-key", pair)
+    with AgentHost(pyz, python, arguments=arguments, tls=authority.trusted_by()) as host:
+        yield host
+
+
+def test_a_hundred_handshakes_that_never_end(encrypted: AgentHost) -> None:
+    flood(encrypted, list(TLS_KINDS.values()), 20)
+    with unchanged(encrypted):
+        flood(encrypted, list(TLS_KINDS.values()), 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TLS_KINDS)
+def test_t11_a_thousand_handshakes_that_never_end(encrypted: AgentHost, kind: str) -> None:
+    more_descriptors(1000)
+    flood(encrypted, [TLS_KINDS[kind]], 20)
+    with unchanged(encrypted):
+        flood(encrypted, [TLS_KINDS[kind]], 1000)
+
+
+@pytest.mark.slow
+def test_t11_a_thousand_strangers_that_do_shake_hands(encrypted: AgentHost) -> None:
+    """And say nothing then, or ping now and then to keep their place."""
+    more_descriptors(1000)
+
+    def crowd(count: int) -> None:
+        with contextlib.ExitStack() as stack:
+            for number in range(count):
+                plain = stack.enter_context(socket.create_connection(encrypted.address, timeout=60))
+                assert encrypted.tls is not None
+                client = stack.enter_context(encrypted.tls.wrap_socket(plain, server_hostname="localhost"))
+                if number % 2:
+                    client.sendall(TLS_KINDS["no TLS"])
+                    assert client.recv(4096).endswith(b"pong")
+                if number % (count // 20) == 0:
+                    assert encrypted.is_answering()
+            assert encrypted.request("GET", "/healthz").status == 200
+
+    crowd(20)
+    with unchanged(encrypted):
+        crowd(1000)
 
 
 def send_until_cut(connection: socket.socket, sent: bytes, look: Callable[[], None]) -> int:
