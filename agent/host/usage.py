@@ -11,6 +11,7 @@ import os
 from typing import Dict, Iterable, List, NamedTuple, Optional
 
 from agent.host.files import read_bytes
+from agent.host.prctl import libc
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -111,3 +112,9 @@ def _read(proc: int, path: str) -> bytes:
         return b""
     finally:
         os.close(fd)
+
+
+def give_back_memory() -> None:
+    """Let the kernel have the pages that C code has freed and that glibc keeps (malloc_trim(3)); other C libraries lack it."""
+    with contextlib.suppress(AttributeError):
+        libc.malloc_trim(0)

@@ -16,11 +16,14 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from agent.host import certificates
 from agent.host.certificates import Certificate
+from agent.host.usage import give_back_memory
 
 #: What a connection gathers before it is passed on: a TLS record holds 16 KiB, and one call a record costs a third more.
 _GATHER_BYTES = 1 << 18
 _READ_BYTES = 1 << 16
 _LINGER_SECONDS = 2.0
+#: So many connections at once, some 40 KB each in OpenSSL's hands, are worth looking after what is left of them.
+_CROWD = 100
 
 #: Called with the decrypted connection and the client's address, or with None when there was no handshake.
 Deliver = Callable[[Optional["Plaintext"], Any], None]
@@ -49,6 +52,7 @@ class Terminator:
         self._open: Dict[int, ssl.SSLSocket] = {}
         self._shaking: Dict[int, ssl.SSLSocket] = {}
         self._lock = threading.Lock()
+        self._most = 0
 
     @property
     def count(self) -> int:
@@ -118,6 +122,12 @@ class Terminator:
         with self._lock:
             self._open.pop(id(outer), None)
             self._shaking.pop(id(outer), None)
+            self._most = max(self._most, len(self._open) + 1)
+            is_over = self._most > _CROWD and len(self._open) < _CROWD // 2
+            if is_over:
+                self._most = 0
+        if is_over:
+            give_back_memory()
 
 
 def shake_hands(outer: ssl.SSLSocket, seconds: float) -> None:
