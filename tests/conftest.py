@@ -24,6 +24,7 @@ ALLOWED_SKIPS = (
     r"needs a writable cgroup v2 tree",
     r"chromium does not start here",
     r"needs to mount a tmpfs",
+    r"atheris can't be installed here: (?s:.*)",  # it has wheels for Linux on x86-64 only
     r"ssh-keygen is not installed",
     r"\w+ is not installed",  # an optional program; .ci/run installs what it can
 )
