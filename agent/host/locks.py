@@ -14,6 +14,8 @@ import os
 import struct
 from typing import Iterator, Optional
 
+from agent.host import standin
+
 # struct flock with 64-bit offsets, in the platform's own alignment: l_type l_whence l_start l_len l_pid
 _FLOCK = "@hhqqi"
 
@@ -26,24 +28,20 @@ def acquire(path: str) -> Optional[int]:
     try:
         return _lock(path, fcntl.F_OFD_SETLK)
     except OSError as error:
-        if error.errno != errno.EROFS or not os.path.exists(path):
+        if error.errno not in standin.REFUSALS or not os.path.exists(path):
             raise
-        return _lock_read_only(path)
+        return _lock_to_read(path, fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.F_OFD_SETLK)
 
 
 @contextlib.contextmanager
 def hold(path: str) -> Iterator[None]:
-    """Wait for the write lock and keep it for the block; meant for moments, not for work. FileNotFoundError as above.
-
-    On a disk that is read-only everybody takes flock(2)'s instead, for which reading is enough.
-    """
+    """Wait for the write lock and keep it for the block; meant for moments, not for work. FileNotFoundError as above."""
     try:
         fd = _lock(path, fcntl.F_OFD_SETLKW)
     except OSError as error:
-        if error.errno != errno.EROFS:
+        if error.errno not in standin.REFUSALS or not os.path.exists(path):
             raise
-        fd = os.open(path, os.O_RDONLY)
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fd = _lock_to_read(path, fcntl.LOCK_EX, fcntl.F_OFD_SETLKW)
     assert fd is not None
     try:
         yield
@@ -69,13 +67,13 @@ def _lock(path: str, command: int) -> Optional[int]:
         os.close(fd)
 
 
-def _lock_read_only(path: str) -> Optional[int]:
-    """On a disk that is read-only: a read lock, which takes no right to write and keeps every writer out, now and once the
-    disk is repaired; flock(2)'s keeps out whoever does the same."""
+def _lock_to_read(path: str, flock: int, command: int) -> Optional[int]:
+    """Where the disk does not let us write, as one that is read-only: a read lock, for which reading is enough, and which keeps
+    every writer out, now and once the disk is repaired; flock(2)'s keeps out whoever does the same."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+        fcntl.flock(fd, flock)
+        fcntl.fcntl(fd, command, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
         return fd
     except OSError as error:
         os.close(fd)

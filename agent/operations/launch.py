@@ -7,6 +7,7 @@ store, the want commits the store to running it (and both to the disk), `current
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -17,7 +18,7 @@ from agent.host import clock, files
 from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
 from agent.operations import canary, own, signatures, status
-from agent.operations.agent import Agent, changing, forget_if_unused
+from agent.operations.agent import Agent, changing, forget_if_unused, volatile_warnings
 from agent.operations.outcome import conclude, is_under_way, join, start
 from agent.shim import machine
 from agent.shim.handle import Handle
@@ -149,7 +150,7 @@ def _launch(agent: Agent, handle: Handle, call: LaunchCall, steps: Steps) -> Tup
     fallback = record.version if want is not None and want.up and record is not None and _may_run(handle.layout, record) else None
     try:
         record = start(agent, call.project, release.version, fallback, call.received_from, "launch")
-    except AgentError as error:
+    except (AgentError, OSError) as error:
         wanted = handle.want()
         if is_new and (isinstance(error, ArtifactFault) or wanted is None or wanted.version != release.version):
             releases.remove(handle.layout, release.version)
@@ -158,8 +159,12 @@ def _launch(agent: Agent, handle: Handle, call: LaunchCall, steps: Steps) -> Tup
         raise
     steps.add_done_by_shim(record.outcome)
     keep = int(release.manifest.get("keep_releases", 5))
-    releases.prune(handle.layout, keep, [release.version, fallback, *spared(agent, handle)])
-    return 201, _reply("LaunchSuccessful", release, record, fallback, steps)
+    try:
+        releases.prune(handle.layout, keep, [release.version, fallback, *spared(agent, handle)])
+    except OSError as error:  # the next launch tries again
+        sys.stderr.write(f"{call.project}: old releases can't be removed: {error}\n")
+    reply = _reply("LaunchSuccessful", release, record, fallback, steps)
+    return 201, {**reply, "warnings": [*reply["warnings"], *volatile_warnings(handle)]}
 
 
 def spared(agent: Agent, handle: Handle) -> List[Optional[str]]:

@@ -6,11 +6,12 @@ meanwhile changes nothing: its successor concludes from the same files.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import List, Optional
 
 from agent.errors import AgentError, ArtifactFault, Busy, Conflict
-from agent.host import locks
+from agent.host import locks, standin
 from agent.model import AGENT_PROJECT, Release
 from agent.operations import own
 from agent.operations.agent import Agent, remember
@@ -78,7 +79,12 @@ def _await(agent: Agent, handle: Handle, want: Want, before: Optional[Record], b
         )  # fmt: skip
     if record.generation > want.generation or outcome is None or outcome.generation != want.generation:
         raise _cancelled(handle, project, version)
-    conclude(agent, handle)
+    try:
+        conclude(agent, handle)
+    except OSError as error:
+        if error.errno not in standin.REFUSALS:
+            raise
+        sys.stderr.write(f"{project} {version}: {error}; the outcome is concluded later\n")  # by the reconcile loop
     remember(handle, event, version=version, by=by, ready=outcome.ready, reason=outcome.reason)
     if not outcome.ready:
         raise _failure(handle, project, outcome, fallback)

@@ -128,7 +128,7 @@ class Handle:
         """Make a new want of the last one, under the next generation, and see that it is carried out.
 
         It is persisted when this returns, and carried out from a little earlier on: the disk is the slowest of all. What can't
-        be begun with now is never begun with, unless it is to end the project: then it is once it can be.
+        be begun with or kept now is not to be begun with later, unless it is to end the project: then it is once it can be.
         """
         with locks.hold(self.layout.want_lock):
             last, record = self.want(), self.record()
@@ -137,12 +137,12 @@ class Handle:
             draft_want(self.layout, want)
         try:
             self.see_to_it()
+            with locks.hold(self.layout.want_lock):
+                settle_want(self.layout)
         except (Busy, OSError):
             if want.up:
                 self.take_back(want, last)
             raise
-        with locks.hold(self.layout.want_lock):
-            settle_want(self.layout)
         record = self.record()
         if record is not None and record.shim is not None and "reads_drafts" not in record.shim:
             self.see_to_it()  # it is of an earlier release of the agent

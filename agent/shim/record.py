@@ -220,10 +220,10 @@ def settle_want(layout: ProjectLayout) -> None:
     if draft is None:
         return
     release = layout.release_json(str(draft["release"]))
-    if drafts.pending(release) is not None:
-        files.sync_file_system(layout.releases)
-        drafts.settle(release)
     try:
+        if drafts.pending(release) is not None:
+            files.sync_file_system(layout.releases)
+            drafts.settle(release)
         drafts.settle(layout.want)
     except OSError as error:
         standin.put(layout.want, draft, error)
