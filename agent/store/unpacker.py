@@ -8,6 +8,7 @@ can write below its directory and read its archive, nothing else, whoever the ag
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -136,13 +137,18 @@ def _unanswered(status: int) -> NoReturn:
 
 
 class _Server:
-    """Forks a worker for each message, and puts its wait status behind its answer, if any, when it has ended."""
+    """Hands each message to a worker, and puts its wait status behind its answer, if any, when it has ended.
+
+    The worker was forked beforehand, and the next one is while it works: a launch does not wait for that.
+    """
 
     def __init__(self, conversation: socket.socket, limits: Limits, extract: Extract) -> None:
         self._socket = conversation
         self._limits = limits
         self._extract = extract
         self._replies: Dict[int, int] = {}
+        #: The worker that waits for its message: pid and the way to it.
+        self._next: Optional[Tuple[int, socket.socket]] = None
 
     def serve(self) -> NoReturn:
         """Until the agent ends. A signal to all of the agent's processes is for the agent: it drains, and may unpack yet."""
@@ -165,23 +171,39 @@ class _Server:
         data, reply = _receive(self._socket)
         if not data:
             os._exit(0)
-        path, directory = json.loads(data)
         try:
-            pid = os.fork()
+            self._replies[self._hand_over(data, reply)] = reply
         except OSError as error:
             _answer(reply, {"errno": error.errno})
             _end(reply, 0)
             return
-        if pid == 0:
-            _work(lambda: self._extract(path, directory), reply, directory, path, self._limits)
-        self._replies[pid] = reply
+        with contextlib.suppress(OSError):  # then the next message will tell
+            self._next = self._fork()
+
+    def _hand_over(self, data: bytes, reply: int) -> int:
+        """The pid of the worker that has it now. OSError when there can be none."""
+        worker, self._next = self._next, None
+        if worker is not None:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # somebody killed it
+                return _send(worker, data, reply)
+        return _send(self._fork(), data, reply)
+
+    def _fork(self) -> Tuple[int, socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            pid = os.fork()
+            if pid == 0:
+                _work(theirs, self._extract, self._limits)
+        return pid, ours
 
     def _reap(self) -> None:
-        while self._replies:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            _end(self._replies.pop(pid), status)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid in self._replies:
+                    _end(self._replies.pop(pid), status)
 
 
 def _receive(conversation: socket.socket) -> Tuple[bytes, int]:
@@ -190,16 +212,28 @@ def _receive(conversation: socket.socket) -> Tuple[bytes, int]:
     return data, descriptors[0] if descriptors else -1
 
 
-def _work(extract: Callable[[], artifacts.Kind], reply: int, directory: str, path: str, limits: Limits) -> NoReturn:
-    """In a forked child: unpack, answer, end."""
+def _send(worker: Tuple[int, socket.socket], data: bytes, reply: int) -> int:
+    pid, conversation = worker
+    with conversation:
+        socket.send_fds(conversation, [data], [reply])
+    return pid
+
+
+def _work(conversation: socket.socket, extract: Extract, limits: Limits) -> NoReturn:
+    """In a forked child: wait for a message, unpack, answer, end."""
     try:
         prctl.end_with_parent()
         signal.set_wakeup_fd(-1)
-        _keep_only(reply)  # the agent waits for the end of each reply
+        _keep_only(conversation.fileno())  # the agent waits for the end of each reply
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        data, reply = _receive(conversation)
+        if not data:
+            os._exit(0)
+        conversation.close()
+        path, directory = json.loads(data)
         signal.alarm(int(limits.seconds) + _SLACK_SECONDS)
         confine(directory, path, MEMORY_BYTES, limits.member_bytes, int(limits.seconds) + _SLACK_SECONDS)
-        _answer(reply, {"kind": extract().value})
+        _answer(reply, {"kind": extract(path, directory).value})
     except AgentError as error:
         _answer(reply, {"problem": error.to_problem()})
     except MemoryError:

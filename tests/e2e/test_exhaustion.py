@@ -123,6 +123,8 @@ def test_f12_no_process_and_no_thread_can_be_started(unprivileged_host: AgentHos
         if which == "agent":  # hashing a large upload takes a thread
             refused = host.request("POST", "/project?project=large", bytes(8 << 20), RAW)
         else:
+            if which == "unpacker":  # one worker waits already
+                assert host.launch_fixture("lucky", "hello").status == 201
             refused = host.launch_fixture("refused", "hello")
         assert refused.status == 503, refused
         require_sound(refused)

@@ -22,6 +22,7 @@ from agent.store.artifacts import Kind, extract
 from agent.store.limits import DEFAULT, MIB, Limits
 from agent.store.unpacker import MEMORY_BYTES, Extract, Unpacker
 from tests.support import processes
+from tests.support.wait import eventually
 
 Start = Callable[..., Unpacker]
 
@@ -257,9 +258,26 @@ def test_one_that_was_killed_is_replaced(
     monkeypatch.setattr(sys, "argv", [pyz])
     unpacker = start()
     for number in range(2):
-        (server,) = processes.tree(os.getpid())
+        server = processes.tree(os.getpid())[0]  # before its worker, if there is one
         processes.kill_hard(server)
         directory = target / str(number)
         directory.mkdir()
         assert unpacker.extract(str(archive), str(directory)) is Kind.TAR
         assert (directory / "data").stat().st_size == 3 * MIB
+
+
+def test_a_worker_that_was_killed_while_it_waited_is_replaced(start: Start, archive: Path, tmp_path: Path) -> None:
+    unpacker = start()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    assert unpacker.extract(str(archive), str(tmp_path / "one")) is Kind.TAR
+
+    def workers() -> List[procfs.Process]:
+        return procfs.descendants([unpacker._pid], procfs.processes())
+
+    eventually(lambda: len(workers()) == 1, message="only the next worker")
+    waiting = workers()[0]
+    os.kill(waiting.pid, signal.SIGKILL)
+    eventually(lambda: not procfs.is_alive(waiting.pid, waiting.start_time))
+    assert unpacker.extract(str(archive), str(tmp_path / "two")) is Kind.TAR
+    assert sorted(os.listdir(tmp_path / "two")) == ["data", "run.sh"]
