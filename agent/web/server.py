@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
-from waitress.task import ThreadedTaskDispatcher
 
 from agent.errors import AgentError, Busy
 from agent.operations.agent import Agent
@@ -32,6 +31,7 @@ from agent.web.routes import ROUTES, make_app
 from agent.web.services import OPERATIONS, Operations, Services
 from agent.web.spool import Uploads
 from agent.web.streams import Streams
+from agent.web.workers import Workers
 
 if TYPE_CHECKING:
     from agent.host.certificates import Certificate
@@ -51,6 +51,7 @@ class ServerSettings:
     names: Tuple[str, ...] = ()
     upload_slots: int = 16
     threads: int = 24
+    launches: int = 100
     readers: int = 100
     followers: int = 100
     head_seconds: float = 10.0
@@ -71,12 +72,12 @@ class Server:
     ) -> None:
         self._settings = settings
         self.uploads = Uploads(agent.store, settings.max_artifact_bytes, settings.upload_slots)
-        lanes = make_lanes(settings.threads)
+        self._dispatcher = Workers()
+        lanes = make_lanes(settings.threads, settings.launches, self._dispatcher.resize)
         audit = Audit(agent.store.audit)
         gate = Gate(Keys(keys, settings.auth_required), Origins(settings.names), RouteTable(ROUTES), self.uploads, lanes, audit)
         self._streams = Streams("bulk", settings.readers), Streams("live", settings.followers)
         app = make_app(Services(agent, operations, self.uploads, lanes, audit, *self._streams))
-        self._dispatcher = ThreadedTaskDispatcher()
         self._loop = _Loop(app, front.listener, self._dispatcher, settings, gate)
         self._front = front
         self._terminator = _make_terminator(settings, front)

@@ -115,7 +115,7 @@ def test_a_hundred_half_sent_heads_do_not_matter(web: Web) -> None:
 
 
 def test_stuck_launches_do_not_matter(serve: Callable[..., Web]) -> None:
-    web = serve(threads=10)
+    web = serve(threads=10, launches=2)
     web.noted.may_go.clear()
     stuck = [web.connect() for _ in range(2)]
     for connection in stuck:

@@ -83,7 +83,7 @@ BY_SUBCOMMAND = ("agent.__main__", "agent.cli", "agent.client")
 VENDORED = {
     "bottle": ("agent.web",),
     "multipart": ("agent.web",),
-    "waitress": ("agent.web.server", "agent.web.channel", "agent.web.admission", "agent.web.front"),
+    "waitress": ("agent.web.server", "agent.web.workers", "agent.web.channel", "agent.web.admission", "agent.web.front"),
 }
 #: These two decide and do nothing: the same input gives the same decision, whatever the clock or the host.
 PURE = ("agent.shim.machine", "agent.shim.restarts")
