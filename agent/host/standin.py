@@ -20,10 +20,10 @@ REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _MEMORY = "/dev/shm"  # noqa: S108
 
 
-def write_json(path: str, document: Dict[str, Any], durable: bool = True) -> None:
-    """As `files.write_json`, or into the stand-in; OSError when neither can be."""
+def write_json(path: str, document: Dict[str, Any], is_void_after_boot: bool = False) -> None:
+    """As `files.write_json` of what need not be durable, or into the stand-in; OSError when neither can be."""
     try:
-        files.write_json(path, document, durable)
+        files.write_json(path, document, durable=False, is_void_after_boot=is_void_after_boot)
     except OSError as error:
         put(path, document, error)
         return

@@ -270,7 +270,7 @@ def write_record(layout: ProjectLayout, record: Record) -> None:
     """Publish the record: whole for every reader, and not synced, since no power cut leaves it true."""
     # asdict() would copy every value, down to the strings, and each turn pays for the pages that this touches
     members = {name: vars(value) if is_dataclass(value) else value for name, value in vars(record).items()}
-    standin.write_json(layout.record, {"schema": SCHEMA, **members}, durable=False)
+    standin.write_json(layout.record, {"schema": SCHEMA, **members}, is_void_after_boot=True)
 
 
 def read_errand(layout: ProjectLayout, kind: str, about: int) -> Dict[str, Any]:
@@ -284,7 +284,7 @@ def read_errand(layout: ProjectLayout, kind: str, about: int) -> Dict[str, Any]:
 
 def write_errand(layout: ProjectLayout, kind: str, about: int, result: Dict[str, Any]) -> None:
     """What an errand has found so far."""
-    standin.write_json(layout.errand, {"schema": SCHEMA, "kind": kind, "about": about, "result": result}, durable=False)
+    standin.write_json(layout.errand, {"schema": SCHEMA, "kind": kind, "about": about, "result": result})
 
 
 def needs_shim(want: Optional[Want], record: Optional[Record]) -> bool:

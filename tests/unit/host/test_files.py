@@ -7,7 +7,7 @@ import json
 import os
 import resource
 from pathlib import Path
-from typing import Iterator, List
+from typing import Any, Iterator, List
 
 import pytest
 
@@ -50,6 +50,17 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path, durable: bo
     path = tmp_path / "record.json"
     for data in (b"old", b"", b"new" * 100_000):
         files.write_atomically(str(path), data, durable)
+        assert path.read_bytes() == data
+        assert names(tmp_path) == ["record.json"]
+
+
+@pytest.mark.parametrize("knows_exchange", [True, False])
+def test_what_is_void_after_a_boot_is_replaced_alike(tmp_path: Path, monkeypatch: Any, knows_exchange: bool) -> None:
+    if not knows_exchange:  # an old libc, or one that is not GNU's
+        monkeypatch.setattr(files, "_libc", object())
+    path = tmp_path / "record.json"
+    for data in (b"old", b"", b"new" * 100_000):
+        files.write_atomically(str(path), data, durable=False, is_void_after_boot=True)
         assert path.read_bytes() == data
         assert names(tmp_path) == ["record.json"]
 

@@ -27,10 +27,10 @@ def refuse(path: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     write = files.write_json
 
     def refuse(number: int) -> None:
-        def writing(where: str, document: Any, durable: bool = True) -> None:
+        def writing(where: str, document: Any, **how: bool) -> None:
             if number and "/disk/" in where and "/memory/" not in where:
                 raise OSError(number, os.strerror(number), where)
-            write(where, document, durable)
+            write(where, document, **how)
 
         monkeypatch.setattr(files, "write_json", writing)
 
