@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import stat
@@ -35,8 +36,9 @@ def find(name: str) -> Optional[User]:
     return User(name, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(name, entry.pw_gid)), entry.pw_dir)
 
 
+@functools.lru_cache(maxsize=1)
 def own() -> User:
-    """Who this process runs as; a uid without an entry, as containers have, is its own name."""
+    """Who this process runs as, looked up once; a uid without an entry, as containers have, is its own name."""
     uid = os.geteuid()
     try:
         entry = pwd.getpwuid(uid)

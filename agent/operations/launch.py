@@ -93,7 +93,8 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
             call = replace(call, received_from=f"{call.received_from}, signed by {by}")
         with changing(handle, "launch", call.received_from, create=True):
             try:
-                return _launch(agent, handle, call, steps)
+                with handle.shim_ahead():
+                    return _launch(agent, handle, call, steps)
             finally:
                 forget_if_unused(handle)
     except AgentError as error:

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
-from typing import Callable, Optional
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from agent.errors import Busy
 from agent.host import drafts, locks, signals, standin
@@ -43,6 +43,10 @@ class Control:
         self._socket = control
         self._turn = threading.Condition()
         self._asked = 0
+        #: What was asked and not yet heard: the answer, None until it comes.
+        self._answers: Dict[int, Optional[str]] = {}
+        #: Of the shims that were forked ahead, by project: the gate, and the number of the question.
+        self._gates: Dict[str, Tuple[int, int]] = {}
         #: How many shims this agent has had.
         self.shims = 1
         control.settimeout(_ANSWER_SECONDS)
@@ -62,10 +66,8 @@ class Control:
         False when the agent's shim died, before or after it did that: the lock tells. Busy when it can't.
         """
         with self._turn:
-            self._asked += 1
             try:
-                socket.send_fds(self._socket, [f"fork {self._asked} {project} {number}".encode()], [lock])
-                answer = self._answer(self._asked)
+                answer = self._answer(self._ask(project, number, [lock]))
             except (BrokenPipeError, ConnectionResetError):
                 return False
             except OSError as error:
@@ -74,13 +76,45 @@ class Control:
             raise Busy(f"The agent's own shim can't start another one now: {answer}.", "Send the call again.")
         return answer == "ok"
 
+    def fork_ahead(self, project: str, number: int, lock: int) -> None:
+        """As `fork`, of a shim that looks at nothing before `open_gate`; whether there is one, the lock tells."""
+        reader, gate = os.pipe()
+        try:
+            with self._turn:
+                self._gates[project] = (gate, self._ask(project, number, [lock, reader]))
+        except OSError:  # the agent's shim is gone or busy, which is seen when a shim is needed
+            os.close(gate)
+        finally:
+            os.close(reader)
+
+    def open_gate(self, project: str) -> bool:
+        """Let the shim that was forked ahead for the project look at its want; False if none was, or it does already."""
+        gate, asked = self._gates.pop(project, (-1, 0))
+        if gate < 0:
+            return False
+        os.close(gate)
+        with self._turn, contextlib.suppress(OSError):
+            return self._answer(asked) == "ok"
+        return False
+
+    def _ask(self, project: str, number: int, passed: List[int]) -> int:
+        self._asked += 1
+        socket.send_fds(self._socket, [f"fork {self._asked} {project} {number}".encode()], passed)
+        self._answers[self._asked] = None
+        return self._asked
+
     def _answer(self, asked: int) -> str:
-        while True:
-            number, _, answer = self._socket.recv(_MESSAGE_BYTES).decode().partition(" ")
-            if not number:  # it is gone
-                return ""
-            if int(number) == asked:  # else it is the late answer to a question that timed out
-                return answer
+        """What was answered; "" when it is gone, or another one by now."""
+        try:
+            while self._answers.get(asked, "") is None:
+                number, _, answer = self._socket.recv(_MESSAGE_BYTES).decode().partition(" ")
+                if not number:  # it is gone
+                    return ""
+                if int(number) in self._answers:  # else it is the late answer to a question that timed out
+                    self._answers[int(number)] = answer
+            return self._answers.get(asked) or ""
+        finally:
+            self._answers.pop(asked, None)
 
     def wait_for_end(self) -> None:
         """Return once the agent's shim is gone."""
@@ -94,6 +128,7 @@ class Control:
         with self._turn:
             self._socket.close()
             self._socket = control
+            self._answers.clear()
             self.shims += 1
             self._turn.notify_all()
 
@@ -178,6 +213,8 @@ class Handle:
         if self.layout.project == AGENT_PROJECT:
             self._poke()
             return
+        if self._control.open_gate(self.layout.project):
+            return
         while True:
             shims = self._control.shims
             lock = locks.acquire(self.layout.shim_lock)
@@ -191,6 +228,27 @@ class Handle:
             finally:
                 os.close(lock)
             self._control.wait_for_shim(shims + 1)
+
+    @contextlib.contextmanager
+    def shim_ahead(self) -> Iterator[None]:
+        """For the block, which is about to change the want: a shim, if there is nothing for one to do yet, gets ready meanwhile.
+
+        If there is nothing afterwards, either, it is gone.
+        """
+        is_idle = self.layout.project != AGENT_PROJECT and not needs_shim(self.want(), self.record())
+        lock = locks.acquire(self.layout.shim_lock) if is_idle else None
+        if lock is not None:
+            try:
+                self._control.fork_ahead(self.layout.project, prepare(self.layout), lock)
+            finally:
+                os.close(lock)
+        try:
+            yield
+        finally:
+            if self._control.open_gate(self.layout.project):
+                deadline = time.monotonic() + _ANSWER_SECONDS
+                while self.want() is None and self.is_alive and time.monotonic() < deadline:
+                    time.sleep(0.001)
 
     def _poke(self) -> None:
         record = self.record()

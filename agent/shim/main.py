@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import signal
 import sys
 from typing import List, NoReturn, Optional
@@ -56,8 +57,11 @@ def main(arguments: List[str]) -> int:
     return EXIT_OK
 
 
-def run_project(store: StoreLayout, project: str, number: int) -> NoReturn:
-    """In a child forked for it: be that project's shim, output going on in segment `number`. Never returns."""
+def run_project(store: StoreLayout, project: str, number: int, gate: int = -1) -> NoReturn:
+    """In a child forked for it: be that project's shim, output going on in segment `number`. Never returns.
+
+    What is to be done is not looked at before the `gate`, if there is one, has come to its end.
+    """
     layout = store.project(project)
     try:
         os.setsid()
@@ -65,7 +69,8 @@ def run_project(store: StoreLayout, project: str, number: int) -> NoReturn:
         prctl.set_subreaper()
         prctl.set_title(b"ant-host-agent shim " + project.encode())
         capture = Capture(layout, number)
-        reside(capture, wake, in_a_fork(lambda seen: _take_turn(layout, seen), capture, lambda: _is_to_end(layout)))
+        turn = in_a_fork(lambda seen: _take_turn(layout, seen, gate, wake), capture, lambda: _is_to_end(layout))
+        reside(capture, wake, turn)
         os._exit(EXIT_OK)
     finally:
         os._exit(EXIT_AGENT_FAULT)
@@ -78,13 +83,25 @@ def _is_to_end(layout: ProjectLayout) -> bool:
     return False
 
 
-def _take_turn(layout: ProjectLayout, seen: Seen) -> Answer:
+def _take_turn(layout: ProjectLayout, seen: Seen, gate: int, wake: int) -> Answer:
     """A turn whose failure is told where the project's operator looks: in its events."""
     try:
-        return ProjectTurn(layout, seen).take()
+        turn = ProjectTurn(layout, seen)
+        turn.wait = lambda: _wait_at(gate, wake)
+        return turn.take()
     except Exception:
         _tell_of_failure(layout)
         raise
+
+
+def _wait_at(gate: int, wake: int) -> None:
+    """Until the agent opens the gate, or is gone; or somebody pokes the shim, which the pipe tells that all signals come by."""
+    if gate < 0:
+        return
+    poll = select.poll()
+    for fd in (gate, wake):
+        poll.register(fd, select.POLLIN)
+    poll.poll()
 
 
 def _take_own_turn(layout: ProjectLayout, seen: Seen, nursery: Nursery) -> Optional[Answer]:

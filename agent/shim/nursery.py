@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from typing import Callable, Dict, List, NoReturn, Optional, Sequence, Set
@@ -23,7 +24,7 @@ from agent.shim.record import read_record
 from agent.store.layout import StoreLayout
 
 MESSAGE_BYTES = 4096
-_ONE_DESCRIPTOR = socket.CMSG_SPACE(4)
+_TWO_DESCRIPTORS = socket.CMSG_SPACE(8)
 #: More than the agent's shim ever has open: sockets, log, lock, pipes.
 _DESCRIPTORS = 1024
 
@@ -50,7 +51,7 @@ class Nursery:
     """The agent's shim's end of the conversations with its agents: one, or two while one succeeds the other."""
 
     def __init__(
-        self, store: StoreLayout, passed: Dict[str, int], run_project: Callable[[StoreLayout, str, int], NoReturn],
+        self, store: StoreLayout, passed: Dict[str, int], run_project: Callable[[StoreLayout, str, int, int], NoReturn],
         notifier: Notifier,
     ) -> None:  # fmt: skip
         self.lock = passed.pop("lock")
@@ -144,7 +145,7 @@ class Nursery:
         """
         pid, agent = next((pid, agent) for pid, agent in self._agents.items() if agent.socket.fileno() == fd)
         try:
-            data, passed, _, _ = agent.socket.recvmsg(MESSAGE_BYTES, _ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC)
+            data, passed, _, _ = agent.socket.recvmsg(MESSAGE_BYTES, _TWO_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
         except OSError:
             data, passed = b"", []
         words = data.split()
@@ -157,23 +158,25 @@ class Nursery:
             _answer(agent, words[1] + b" the project's lock did not arrive: too many open files")
         elif words[0] == b"fork":
             # close-on-exec, or a project would hold its own lock after its shim's death
-            lock = int.from_bytes(passed[0][2][:4], sys.byteorder)
-            _answer(agent, words[1] + b" " + self._fork(words[2].decode(), int(words[3]), lock))
+            lock, gate = struct.unpack("=2i", passed[0][2][:8].ljust(8, b"\xff"))
+            _answer(agent, words[1] + b" " + self._fork(words[2].decode(), int(words[3]), lock, gate))
 
-    def _fork(self, project: str, number: int, lock: int) -> bytes:
-        """`ok`, or what went wrong."""
+    def _fork(self, project: str, number: int, lock: int, gate: int) -> bytes:
+        """`ok`, or what went wrong. `gate` is -1 for a shim that needs not wait for its want."""
         try:
-            pid = os.fork()
+            pid, answer = os.fork(), b"ok"
         except OSError as error:
-            os.close(lock)
-            return b"fork: " + str(error.strerror).encode()
+            pid, answer = -1, b"fork: " + str(error.strerror).encode()
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            _keep_only(lock)
-            self._run_project(self.store, project, number)
-        os.close(lock)
-        self._shims.add(pid)
-        return b"ok"
+            _keep_only(lock, gate)
+            self._run_project(self.store, project, number, gate)
+        for fd in (lock, gate):
+            if fd >= 0:
+                os.close(fd)
+        if pid > 0:
+            self._shims.add(pid)
+        return answer
 
     def reaped(self, pid: int, status: int) -> None:
         """A child that is not the agent ended: a shim, or an orphan of a dead shim whose status its adopter wants."""
@@ -194,10 +197,13 @@ def _answer(agent: Conversation, answer: bytes) -> None:
         sys.stderr.write(f"the agent did not hear {answer!r}: {error}\n")
 
 
-def _keep_only(lock: int) -> None:
-    """In the forked child: no descriptor of the agent's shim but the project's lock, and nothing to talk to."""
-    os.closerange(3, lock)
-    os.closerange(lock + 1, _DESCRIPTORS)
+def _keep_only(*kept: int) -> None:
+    """In the forked child: no descriptor of the agent's shim but these, and nothing to talk to."""
+    first = 3
+    for fd in sorted(fd for fd in kept if fd >= 0):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, _DESCRIPTORS)
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)

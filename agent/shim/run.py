@@ -5,6 +5,7 @@ A run is on record before its program is executed, and over when the last proces
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -12,7 +13,7 @@ from dataclasses import replace
 from typing import Dict, List, Optional, Union
 
 from agent.errors import AgentError
-from agent.host import cgroups, clock, drafts, files, procfs
+from agent.host import cgroups, clock, drafts, files, procfs, users
 from agent.model import (
     SEPARATE,
     ExitCause,
@@ -65,6 +66,16 @@ class Run:
 
     # ------------------------------------------------------------------ a run's start
 
+    def _get_ready(self) -> None:
+        """Do what a start has to do whatever is wanted."""
+        users.own()
+        with contextlib.suppress(OSError):  # the start will tell
+            self._make_directories()
+
+    def _make_directories(self) -> None:
+        for directory in (self.layout.data, self.layout.secrets):
+            files.make_directory(directory)
+
     def _start(self, version: str) -> None:
         assert self.want is not None
         again, run = self.record.state == machine.BACKOFF, self._next_run()
@@ -107,8 +118,7 @@ class Run:
 
     def _forked(self, release: Release, run: int, beside: bool = False) -> Union[Spawned, FailedToStart]:
         """A child behind its gate, or why there is none."""
-        for directory in (self.layout.data, self.layout.secrets):
-            files.make_directory(directory)
+        self._make_directories()
         try:
             return self._fork(release, run, beside)
         except AgentError as error:

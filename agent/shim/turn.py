@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Optional
+from typing import Callable, Optional
 
 from agent.host import procfs
 from agent.model import ExitCause, Exited, LogPolicy, UnknownExit, cause_from_json, cause_to_json
@@ -32,6 +32,9 @@ class Turn(Launching):
     #: How long an adopted child's exit status may take to reach us: the agent's shim, a subreaper, has to reap it first.
     STATUS_SECONDS = 0.5
 
+    #: What a shim that arrives waits for before it looks at what is wanted.
+    wait: Optional[Callable[[], None]] = None
+
     def take(self) -> Answer:
         """Look, step, publish."""
         self.release = self._read_release(self.record.version)
@@ -41,6 +44,9 @@ class Turn(Launching):
             # before the want is read: whoever writes one from now on can poke us
             shim = {"pid": resident, "start_time": procfs.start_time(resident) or 0, "reads_drafts": 1}
             self.journal.publish(shim=shim)
+            if self.wait is not None:
+                self._get_ready()
+                self.wait()
         self._tell_gap()
         self.want = read_want(self.layout)
         self.journal.fallback = self.want.fallback if self.want is not None else None
