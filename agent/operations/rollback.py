@@ -15,7 +15,7 @@ from agent.store import releases
 def rollback(agent: Agent, project: str, version: Optional[str], by: str) -> Tuple[int, Dict[str, Any]]:
     """Run `version`, or the newest release that is older than the current one and not in quarantine."""
     layout = agent.known(project).layout
-    kept = [release.version for release in releases.every(layout)]
+    kept = releases.versions(layout)
     current = releases.current(layout)
     if version is None:
         older = kept[: kept.index(current)] if current in kept else kept

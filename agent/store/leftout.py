@@ -58,8 +58,10 @@ def held(layout: ProjectLayout, wanted: Iterable[Tuple[int, str]]) -> Dict[str, 
     for size, digest in wanted:
         missing.setdefault(size, set()).add(digest)
     found: Dict[str, str] = {}
-    for release in reversed(releases.every(layout)):
-        for path, size in _files(layout.release(release.version)):
+    for version in reversed(releases.versions(layout)):
+        if not any(missing.values()):
+            break
+        for path, size in _files(layout.release(version)):
             if missing.get(size):
                 digest = _digest(path)
                 if digest in missing[size]:

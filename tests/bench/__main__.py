@@ -1,4 +1,5 @@
-"""Measure: `python3 build.py bench [ROW …] [--quick] [--cycles N] [--json FILE]`, or beside others: `bench --peers [NAME …]`.
+"""Measure: `python3 build.py bench [ROW …] [--quick] [--cycles N] [--json FILE]`, or beside others: `bench --peers [NAME …]
+[--json FILE] [--markdown FILE] [--paste]`.
 
 Nothing here fails for being slow.
 """
@@ -26,8 +27,11 @@ from tests.bench.table import markdown
 #: Each is a module of tests.bench.rows with `measure(setting) -> List[Figure]`; they run in this order.
 ROWS = (
     "size", "start", "launch", "upload_raw", "upload_multipart", "logs", "describe", "numbered", "shims", "idle", "capture",
-    "ping", "kill", "deaths", "cycles",
+    "ping", "kill", "deaths", "history", "scale", "fleet", "cycles",
 )  # fmt: skip
+
+#: Between these lines README has the table of `--peers`.
+_BEGIN, _END = "<!-- measured peers -->", "<!-- end -->"
 
 
 def main(words: List[str]) -> int:
@@ -39,9 +43,10 @@ def main(words: List[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="ant-bench-") as folder:
         # a copy: whoever builds meanwhile must not change what is measured
         pyz = shutil.copy(os.environ.get("ANT_TEST_PYZ") or build.build(), folder)
-        setting = Setting(pyz, arguments.python, arguments.quick, arguments.cycles or (50 if arguments.quick else 10_000))
+        cycles = arguments.cycles or (50 if arguments.quick else 10_000)
+        setting = Setting(pyz, arguments.python, arguments.quick, cycles, arguments.plots)
         if arguments.peers:
-            return _compare(setting, tuple(arguments.rows), arguments.json)
+            return _compare(setting, tuple(arguments.rows), arguments)
         for row in arguments.rows or ROWS:
             started = time.monotonic()
             try:
@@ -60,14 +65,36 @@ def main(words: List[str]) -> int:
     return 1 if failed else 0
 
 
-def _compare(setting: Setting, names: Tuple[str, ...], path: str) -> int:
+def _compare(setting: Setting, names: Tuple[str, ...], arguments: argparse.Namespace) -> int:
     """0; 1 when a peer could not be had here, or a row of one could not be measured."""
-    table, samples, failed = compare(setting, names)
-    print(table)
-    print(f"Load after: {_loads()}")
-    if path:
-        _write(path, {"peers": samples})
-    return 1 if failed else 0
+    before = _loads()
+    found = compare(setting, names)
+    title = (
+        f"Measured by `python3 build.py bench --peers` on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores of "
+        f"{platform.machine()}, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}; the machine's load "
+        f"was {before} before and {_loads()} after. Median (min…max)."
+    )
+    text = f"{title}\n\n{found.table}\n"
+    print(text)
+    if arguments.markdown:
+        with open(arguments.markdown, "w", encoding="utf-8") as file:
+            file.write(text)
+    if arguments.paste:
+        _paste(os.path.join(build.ROOT, "README.md"), text)
+    if arguments.json:
+        _write(arguments.json, {"peers": found.samples})
+    return 1 if found.failed else 0
+
+
+def _paste(path: str, text: str) -> None:
+    """Put the text between the marks that the file has for it. ValueError if it has none."""
+    with open(path, encoding="utf-8") as file:
+        before, begin, rest = file.read().partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not end:
+        raise ValueError(f"{path} has no place for the table: {_BEGIN} … {_END}")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{before}{begin}\n{text}{end}{after}")
 
 
 def _parse(words: List[str]) -> argparse.Namespace:
@@ -75,7 +102,11 @@ def _parse(words: List[str]) -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; with --peers, names of these")
     parser.add_argument("--peers", action="store_true", help="ask supervisord, circus, PM2, runit and s6 the same as us")
     parser.add_argument("--quick", action="store_true", help="a few repetitions and 64 MiB in place of 1 GiB")
+    plots = os.path.join(build.DIST, "bench")
+    parser.add_argument("--plots", default=plots, metavar="FOLDER", help="where curves are drawn (dist/bench)")
     parser.add_argument("--cycles", type=int, help="launch/kill cycles (10000; quick 50)")
+    parser.add_argument("--markdown", metavar="FILE", help="with --peers: write the table there, too")
+    parser.add_argument("--paste", action="store_true", help="with --peers: put the table into README.md, too")
     parser.add_argument("--json", metavar="FILE", help="write every sample there")
     parser.add_argument("--python", default=os.path.realpath(sys.executable), help="the agent's interpreter")
     arguments = parser.parse_args(words)

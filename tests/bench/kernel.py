@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from tests.support import processes
 
@@ -24,6 +25,32 @@ def _smaps(pid: int) -> Dict[str, int]:
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as stream:
         lines = [line.split() for line in stream if line.endswith("kB\n")]
     return {fields[0].rstrip(":"): int(fields[1]) * 1024 for fields in lines}
+
+
+class Spent(NamedTuple):
+    """Processor time in milliseconds, and how often a thread was woken (each wake-up ends in a switch of context)."""
+
+    milliseconds: float
+    wakeups: float
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.milliseconds - other.milliseconds, self.wakeups - other.wakeups)
+
+    def __truediv__(self, seconds: float) -> Spent:
+        return Spent(self.milliseconds / seconds, self.wakeups / seconds)
+
+
+def spent(pids: Iterable[int]) -> Spent:
+    """What all threads of these processes have spent so far: the first field of schedstat, and voluntary switches (proc(5))."""
+    milliseconds = wakeups = 0.0
+    for pid in pids:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as stream:
+                    milliseconds += int(stream.read().split()[0]) / 1e6
+                with open(f"/proc/{pid}/task/{thread}/status", encoding="ascii") as stream:
+                    wakeups += sum(int(line.split()[1]) for line in stream if line.startswith("voluntary_ctxt_switches"))
+    return Spent(milliseconds, wakeups)
 
 
 def reset_peak(pid: int) -> None:

@@ -19,12 +19,14 @@ LOOK_SECONDS = 0.0002
 
 @dataclass(frozen=True)
 class Setting:
-    """One run of the bench. `python` is the interpreter of the agent, not that of the bench's own environment."""
+    """One run of the bench. `python` is the interpreter of the agent, not that of the bench's own environment; curves are
+    drawn into the folder `plots`."""
 
     pyz: str
     python: str
     quick: bool
     cycles: int
+    plots: str = "."
 
     @property
     def large_bytes(self) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
+from tests.bench.peers.cells import Column, markdown
 from tests.bench.peers.circus import Circus
 from tests.bench.peers.ours import Ours
 from tests.bench.peers.peer import Peer
 from tests.bench.peers.pm2 import Pm2
-from tests.bench.peers.rows import Column, measure
+from tests.bench.peers.rows import ROWS, measure
 from tests.bench.peers.supervisord import Supervisord
 from tests.bench.peers.trees import S6, Runit
 from tests.bench.setting import Setting
@@ -20,27 +21,39 @@ PEERS = (Supervisord, Circus, Pm2, Runit, S6)
 NAMES = (Ours.name, *(peer.name for peer in PEERS))
 
 
-def compare(setting: Setting, names: Tuple[str, ...] = ()) -> Tuple[str, Dict[str, Any], List[str]]:
-    """The table; every sample by peer and row; what failed. A peer that can't be had here is named below the table."""
+class Comparison(NamedTuple):
+    """The table with what could not be had or measured below it; every sample by peer and row; how much failed."""
+
+    table: str
+    samples: Dict[str, Any]
+    failed: int
+
+
+def compare(setting: Setting, names: Tuple[str, ...] = ()) -> Comparison:
+    """Ask ourselves and then the peers (of these names, if there are any) one after the other."""
     makers: List[Callable[[], Peer]] = [lambda: Ours(setting), *PEERS]
-    columns: List[Column] = []
-    absent: List[str] = []
-    for make in makers:
-        peer = make()
-        if names and peer.name not in names:
-            peer.close()
+    ours: Optional[Column] = None
+    others: List[Column] = []
+    notes: List[str] = []
+    for name, make in zip(NAMES, makers):
+        if names and name not in names:
             continue
+        peer = make()
         started = time.monotonic()
         try:
-            columns.append(measure(peer, setting))
+            column = measure(peer, setting)
         except Exception as error:
             traceback.print_exc()
             peer.close()
-            absent.append(f"- {peer.name} could not be had here: {str(error)[:200]}")
-        sys.stderr.write(f"{peer.name}: {time.monotonic() - started:.0f} s\n")
-    rows = list(dict.fromkeys(row for column in columns for row in column.cells))
-    lines = ["| " + " | ".join(["", *(column.what for column in columns)]) + " |", "|" + "---|" * (len(columns) + 1)]
-    lines += ["| " + " | ".join([row, *(column.cells.get(row, "–") for column in columns)]) + " |" for row in rows]
-    samples = {column.what: {"cells": column.cells, "samples": column.samples} for column in columns}
-    failed = [*absent, *(cell for column in columns for cell in column.cells.values() if cell.startswith("failed"))]
-    return "\n".join([*lines, *(["", *absent] if absent else [])]), samples, failed
+            notes.append(f"- {name} could not be had here: {str(error)[:200]}")
+            continue
+        finally:
+            sys.stderr.write(f"{name}: {time.monotonic() - started:.0f} s\n")
+        notes += [f"- {column.what}: {failure}" for failure in column.failed]
+        if name == Ours.name:
+            ours = column
+        else:
+            others.append(column)
+    columns = [*([ours] if ours is not None else []), *others]
+    samples = {column.what: {"cells": column.cells, "samples": column.samples, "failed": column.failed} for column in columns}
+    return Comparison("\n".join([markdown(ROWS, ours, others), *(["", *notes] if notes else [])]), samples, len(notes))

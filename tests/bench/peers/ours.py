@@ -101,6 +101,9 @@ class Ours(Peer):
         """It does so by itself."""
         wait_until(self.answers, 60, 0.001)
 
+    def stop(self) -> None:
+        self.host.stop()
+
     def replace(self) -> None:
         """A launch, as of any project: the same sources under another version."""
         checked(self.host.launch(AGENT, bundles.release(self._setting.pyz, self.base, "successor")), 201)

@@ -101,11 +101,15 @@ class Peer:
         """After `crash`: what an init system does for it."""
         self.start()
 
-    def replace(self) -> None:
-        """Upgrade the manager, as its manual has it: stop it, start the other one."""
+    def stop(self) -> None:
+        """End the manager, as its manual has it."""
         assert self.manager is not None
         self.manager.terminate()
         self.manager.wait(60)
+
+    def replace(self) -> None:
+        """Upgrade the manager, as its manual has it: stop it, start the other one."""
+        self.stop()
         self.start()
 
     def output(self, project: str) -> bytes:

@@ -53,6 +53,10 @@ class Pm2(Peer):
     def environment(self) -> Dict[str, str]:
         return {**super().environment(), "PM2_HOME": f"{self.base}/daemon", "PATH": os.environ["PATH"]}
 
+    def configure(self) -> None:
+        for folder in ("logs", "pids"):  # its own command line makes them, before it starts the daemon
+            os.makedirs(f"{self.base}/daemon/{folder}", exist_ok=True)
+
     def command(self) -> Sequence[str]:
         return ["node", "node_modules/pm2/lib/Daemon.js"]
 
@@ -79,6 +83,13 @@ class Pm2(Peer):
 
     def crash(self) -> None:
         super().crash()
+        self._remove_sockets()
+
+    def stop(self) -> None:
+        super().stop()
+        self._remove_sockets()
+
+    def _remove_sockets(self) -> None:
         for name in ("rpc.sock", "pub.sock"):
             path = f"{self.base}/daemon/{name}"
             if os.path.exists(path):

@@ -8,7 +8,8 @@ import sys
 from typing import Dict, List, Sequence, Set
 
 PYTHON = os.path.realpath(sys.executable)
-LINES = 2_000_000
+LINES, LINE_BYTES = 2_000_000, 72
+LAST = b"%09d" % (LINES - 1)
 
 _NUMBERS = """
 import os, sys
@@ -118,10 +119,16 @@ def lost(written: Set[int], read: Set[int]) -> int:
     return len(written - read)
 
 
-#: What a peer is asked to run beside `p0`…`p99`, by project.
-def special(base: str) -> Dict[str, List[str]]:
+#: What a peer is asked to run besides: what is started one by one, and all at once.
+SINGLE, MANY, CAPTURES = 20, 100, 3
+
+
+def every(base: str) -> Dict[str, List[str]]:
+    """The command of each project that a peer is configured with."""
+    sleepers = [*(f"p{number}" for number in range(SINGLE)), *(f"m{number}" for number in range(MANY)), "kept"]
     return {
-        "numbers": numbers("ant-peer-numbers"),
+        **{project: sleeper() for project in sleepers},
+        **{f"numbers{number}": numbers(f"ant-peer-numbers{number}") for number in range(CAPTURES)},
         "tree": tree("ant-peer-tree"),
         "silent": [PYTHON, "-I", "-S", "-c", "import signal; signal.pause()", "ant-peer-silent"],
         "usual": writer("ant-peer-usual", f"{base}/usual.written", deaf=False),

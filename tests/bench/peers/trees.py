@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from typing import Dict, Iterator, List, Sequence
 
 from agent.host import files
 from tests.bench.peers.peer import Peer, below, debian, version_of
+from tests.bench.setting import wait_until
 
 
 class _Tree(Peer):
@@ -73,6 +75,21 @@ class Runit(_Tree):
     def command(self) -> Sequence[str]:
         return [f"{self.base}/usr/bin/runsvdir", f"{self.base}/scan"]
 
+    def stop(self) -> None:
+        """SIGHUP ends the supervisors, too (runsvdir(8)); these go on for a moment."""
+        assert self.manager is not None
+        helpers = list(self._helpers())
+        self.manager.send_signal(signal.SIGHUP)
+        self.manager.wait(60)
+        wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in helpers), 60, 0.01)
+
+    def replace(self) -> None:
+        """SIGTERM leaves the supervisors and all that they run; the next runsvdir can't have them and tries for ever."""
+        assert self.manager is not None
+        self.manager.terminate()
+        self.manager.wait(60)
+        self.start()
+
     def is_answering(self) -> bool:
         return all(":" in self.run("sv", "status", f"./{project}") for project in self.projects)
 
@@ -98,6 +115,13 @@ class S6(_Tree):
 
     def command(self) -> Sequence[str]:
         return ["s6-svscan", "-c", "500", f"{self.base}/scan"]
+
+    def replace(self) -> None:
+        """SIGABRT ends it and nothing else, as `s6-svscanctl -b` does (s6-svscan(8))."""
+        assert self.manager is not None
+        self.manager.send_signal(signal.SIGABRT)
+        self.manager.wait(60)
+        self.start()
 
     def is_answering(self) -> bool:
         return all(self.run("s6-svstat", f"./{project}") for project in self.projects)

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Set
 
 from tests.bench import kernel
 from tests.bench.figure import Figure
+from tests.bench.peers.peer import below
 from tests.bench.setting import FOREVER, Setting, checked, script
 from tests.support.agent import AGENT, AgentHost
 from tests.support.http import Response
@@ -90,9 +91,10 @@ def measure(setting: Setting) -> List[Figure]:
 
 
 def _settled(host: AgentHost) -> State:
-    """Once the last shims are gone: only the agent and its shim mention the store."""
-    eventually(lambda: len(host.processes()) <= 2, _SETTLE_SECONDS, lambda: ", ".join(map(str, host.processes())))
-    who = {"agent": host.agent_pid, "agent's shim": host.shim_pid(AGENT)}
+    """Once the last shims are gone: only the agent, its shim and its unpacker mention the store."""
+    eventually(lambda: len(host.processes()) <= 3, _SETTLE_SECONDS, lambda: ", ".join(map(str, host.processes())))
+    (unpacker,) = below(host.agent_pid)
+    who = {"agent": host.agent_pid, "agent's shim": host.shim_pid(AGENT), "unpacker": unpacker}
     # uploads and launches leave idle connections and threads that end by themselves
     eventually(lambda: not host.staging(), _SETTLE_SECONDS, lambda: str(host.staging()))
     usage = {name: kernel.usage(pid) for name, pid in who.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import List
 
@@ -19,19 +18,14 @@ def measure(setting: Setting) -> List[Figure]:
     with setting.host() as host:
         host.projects()
         pids = {"agent": host.agent_pid, "agent's shim": host.shim_pid(AGENT)}
-        before = {who: _milliseconds(pid) for who, pid in pids.items()}
+        before = kernel.spent(pids.values())
         time.sleep(seconds)
-        spent = [(_milliseconds(pid) - before[who]) / seconds for who, pid in pids.items()]
+        spent = (kernel.spent(pids.values()) - before) / seconds
         pss = {who: [kernel.pss_bytes(pid) / 1e6] for who, pid in pids.items()}
         bare = idle_interpreters(setting.python, 1)
     figures = [Figure(f"PSS of the {who}", "MB", values, bare, "one idle python3 -I -S") for who, values in pss.items()]
-    return [*figures, Figure(f"processor time of both, over {seconds} s", "ms/s", [sum(spent)])]
-
-
-def _milliseconds(pid: int) -> float:
-    """Processor time of all threads so far: the first field of schedstat, in nanoseconds (proc(5))."""
-    total = 0.0
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as stream:
-            total += int(stream.read().split()[0]) / 1e6
-    return total
+    return [
+        *figures,
+        Figure(f"processor time of both, over {seconds} s", "ms/s", [spent.milliseconds]),
+        Figure(f"wake-ups of both, over {seconds} s", "1/s", [spent.wakeups], note="the row scale has 1000 projects"),
+    ]

@@ -28,11 +28,11 @@ def measure(setting: Setting) -> List[Figure]:
             project = f"launch-{number}"
             path = script(host, _SCRIPT, salt=project)
             bare.append(_bare(host))
-            milliseconds, reply = _launch(host, project, path, 0)
+            milliseconds, reply = first_byte(host, project, path, 0)
             new.append(milliseconds)
             steps.append(steps_of(reply))
             checked(host.kill(project, grace_seconds=0), 200)
-            again.append(_launch(host, project, path, size_of(first_segment(host, project)))[0])
+            again.append(first_byte(host, project, path, size_of(first_segment(host, project)))[0])
             checked(host.kill(project, grace_seconds=0, purge="true"), 200)
         parts = _parts(host, setting)
     note = steps_note(steps)
@@ -44,7 +44,7 @@ def measure(setting: Setting) -> List[Figure]:
     ]  # fmt: skip
 
 
-def _launch(host: AgentHost, project: str, path: str, there: int) -> Tuple[float, Dict[str, Any]]:
+def first_byte(host: AgentHost, project: str, path: str, there: int) -> Tuple[float, Dict[str, Any]]:
     """Milliseconds until the first segment is larger than `there`, and the reply, which comes a second later."""
     replies: List[Dict[str, Any]] = []
     call = threading.Thread(target=lambda: replies.append(checked(host.launch(project, path), 201)))
