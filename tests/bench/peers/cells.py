@@ -59,10 +59,10 @@ def verdict(row: Row, ours: Column, others: Sequence[Column]) -> str:
     if own == theirs:
         return "as good as the best"
     larger, smaller = max(own, theirs), min(own, theirs)
-    by = f"{brief(larger / smaller)}×" if smaller > 0 else f"by {brief(larger - smaller)}"
+    by = f", {brief(larger / smaller)}×" if smaller > 0 else ""
     if sign * own < sign * theirs:
-        return f"**ahead** of {best.what.split()[0]}, {by}"
-    return f"behind {best.what.split()[0]}, {by}: {row.why}"
+        return f"**ahead** of {best.what.split()[0]}{by}"
+    return f"behind {best.what.split()[0]}{by}: {row.why}"
 
 
 def markdown(rows: Sequence[Row], ours: Optional[Column], others: Sequence[Column]) -> str:
