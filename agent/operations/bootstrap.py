@@ -102,12 +102,13 @@ def become_shim(store: StoreLayout, bundle: str, lock: int) -> NoReturn:
     os.execv(sys.executable, shim_command(store, bundle, lock=lock))
 
 
-def replace_shim(store: StoreLayout, listener: int, control: int) -> bool:
-    """Start a new shim for this agent, whose own has died, on the same socket. False if it could not be, or is there."""
+def replace_shim(store: StoreLayout, bundle: str, listener: int, control: int) -> bool:
+    """Start a new shim from this file for this agent, whose own has died, on the same socket. False if it could not be, or is
+    there."""
     lock = locks.acquire(store.project(AGENT_PROJECT).shim_lock)
     if lock is None:
         return False
-    command = shim_command(store, own_bundle(), "detach", lock=lock, http=listener, control=control)
+    command = shim_command(store, bundle, "detach", lock=lock, http=listener, control=control)
     try:
         passed, environ = (lock, listener, control), Notifier.of(os.environ).environment
         started = subprocess.run(command, pass_fds=passed, start_new_session=True, cwd="/", env=environ, check=False)

@@ -16,7 +16,9 @@ from agent.operations.logs import tar
 from agent.store import staging
 
 _SONG = b"the canary sings"
-_SCRIPT = b"#!/bin/sh\necho '%s'\nexec sleep 3600\n" % _SONG
+_SCRIPT = b"#!/bin/sh\necho '%s'\nexec sleep 60\n" % _SONG
+#: It ends by itself, should all who might kill it be killed; and nobody waits a second to see that it stays alive.
+_MANIFEST = b'{"readiness": {"command": "true"}, "restart": {"policy": "never"}}'
 _SONG_SECONDS = 5.0
 
 
@@ -26,7 +28,7 @@ def prove(agent: Agent) -> None:
     files.write_atomically(path, _SCRIPT)
     upload = Upload(path, hashlib.sha256(_SCRIPT).hexdigest(), len(_SCRIPT))
     try:
-        launch(agent, LaunchCall(CANARY, None, None, None, upload, "self-test", time.monotonic()))
+        launch(agent, LaunchCall(CANARY, None, None, _MANIFEST, upload, "self-test", time.monotonic()))
         _await_song(agent)
         if not kill(agent, CANARY, 1.0)["killed"]:
             raise AgentError("self-test: the canary was launched, and the kill found no process.")

@@ -28,8 +28,8 @@ from agent.shim.tree import Spawned, Tree, cause_of, spawn
 from agent.shim.verdict import is_superseded
 from agent.store.layout import ProjectLayout
 
-#: Within this a new agent has to be ready, which includes launching, reading and killing a canary.
-START_SECONDS = 20.0
+#: Within this a new agent has to be ready, or to say that a part of its self-test is done.
+START_SECONDS = 25.0
 #: For so long a ready one has to answer beside the old one before it takes over.
 PROOF_SECONDS = 4.0
 #: … and the last of its signs of life, one a second, is no older than this when it does.
@@ -165,7 +165,7 @@ class AgentTurn(Succession):
     def _judge(self, successor: Successor) -> None:
         agent, now = self.nursery.agent(successor.pid), time.monotonic()
         if agent is None or not agent.is_ready:
-            if now - successor.clock > START_SECONDS:
+            if now - (successor.clock if agent is None else agent.heard_clock) > START_SECONDS:
                 self._turn_away(successor, f"was not ready within {START_SECONDS:g} s")
         elif agent.silent_seconds > HUNG_SECONDS:
             self._turn_away(successor, "stopped answering before it had proved itself")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Callable, Optional
 from agent.config import ServeConfig
 from agent.errors import EXIT_OK
 from agent.model import AGENT_PROJECT
-from agent.operations import bootstrap, reconcile, selftest
+from agent.operations import bootstrap, reconcile, rehearsal, selftest
 from agent.operations.agent import Agent
+from agent.operations.fall_back import fall_back
 from agent.shim import machine
 from agent.shim.handle import Control
 from agent.store.keys import KeyRing
@@ -24,6 +25,9 @@ from agent.web.server import Server, ServerSettings
 
 if TYPE_CHECKING:
     from agent.host.certificates import Certificate
+
+#: Those that an agent starts one after the other from its own release.
+_SHIMS_IN_VAIN = 3
 
 
 def main(begun: Begun, unpacker: Unpacker) -> int:
@@ -44,10 +48,17 @@ def main(begun: Begun, unpacker: Unpacker) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, lambda *_: server.reload_certificates())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
-    if "PROVE" in os.environ:
+    proof = os.environ.get("PROVE")
+    if proof == rehearsal.REHEARSING:
+        signal.alarm(rehearsal.AGENT_SECONDS)
+    elif proof is not None:
+        rehearsal.rehearse(store)
+        control.alive()
+    if proof is not None:
         selftest.prove(agent)
-    for work in (reconcile.keep_reconciling, lambda *_: _watch_shim(agent, front.listener, stop)):
-        threading.Thread(target=work, args=(agent, stopped), daemon=True).start()
+    threading.Thread(target=reconcile.keep_reconciling, args=(agent, stopped), daemon=True).start()
+    if proof != rehearsal.REHEARSING:  # there, whoever rehearses kills it and starts the next
+        threading.Thread(target=_watch_shim, args=(agent, front.listener, stop), daemon=True).start()
     control.ready()
     server.run(control.alive)
     stopped.set()
@@ -68,8 +79,10 @@ def _certificate(config: ServeConfig) -> Optional[Certificate]:
 def _watch_shim(agent: Agent, listener: socket.socket, stop: Callable[[], None]) -> None:
     """The agent looks after its shim as its shim looks after it.
 
-    Only the one on record does: a successor whose shim died in the middle of its proof gives way.
+    Only the one on record does: a successor whose shim died in the middle of its proof gives way. Where shim after shim ends
+    before it is on record as the one in charge, this release has none that works, and gives way to the one before it.
     """
+    bundle, last, in_vain = bootstrap.own_bundle(), None, 0
     while True:
         agent.control.wait_for_end()
         record = agent.handle(AGENT_PROJECT).record()
@@ -79,10 +92,14 @@ def _watch_shim(agent: Agent, listener: socket.socket, stop: Callable[[], None])
             stop()
             return
         sys.stderr.write("the agent's shim died; starting another one\n")
+        in_vain = in_vain + 1 if record is not None and record.shim == last else 0
+        last = record.shim if record is not None else None
+        if in_vain == _SHIMS_IN_VAIN:
+            bundle = fall_back(agent) or bundle
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            started = bootstrap.replace_shim(agent.store, listener.fileno(), theirs.fileno())
+            started = bootstrap.replace_shim(agent.store, bundle, listener.fileno(), theirs.fileno())
         if started:
             agent.control.replace(ours)
-        else:
+        if in_vain or not started:
             time.sleep(0.1)

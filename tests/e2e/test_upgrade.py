@@ -33,6 +33,33 @@ BAD = {
     ),
     "syntax-error": (MAIN, b"def main(", b"def main((:"),
 }
+TURN, AGENT_TURN = "agent/shim/turn.py", "agent/shim/agent_turn.py"
+RESIDENT, NURSERY = "agent/shim/resident.py", "agent/shim/nursery.py"
+#: Releases whose agent is sound, but whose own shim, or whose projects' shims, are not.
+BAD_SHIMS = {
+    "shim-raises-at-import": ("agent/shim/main.py", b"def main(", b'raise RuntimeError("broken shim")\ndef main('),
+    "shim-hangs": (RESIDENT, b"    pidfd, watched, arriving", b"    signal.pause()\n    pidfd, watched, arriving"),
+    "shim-raises-in-its-loop": (RESIDENT, b"    poll = select.poll()\n", b"    1 / 0\n    poll = select.poll()\n"),
+    "shim-raises-in-turns": (TURN, b"        self.want = read_want", b"        1 / 0\n        self.want = read_want"),
+    "shim-cannot-fork": (NURSERY, b"            pid = os.fork()", b'            raise OSError(11, "no forks")'),
+    "shim-of-projects-hangs": ("agent/shim/main.py", b"        os.setsid()", b"        signal.pause()\n        os.setsid()"),
+    "shim-cannot-adopt": (AGENT_TURN, b"        if self.record.pid is not None:\n", b"        if 1 / (not self.record.pid):\n"),
+    "shim-cannot-stop": (AGENT_TURN, b"        super()._begin_stop(reason)", b"        1 / 0"),
+}
+#: What is broken is refused anyway, and sooner.
+HASTE = ("agent/operations/rehearsal.py", b"_SECONDS = 20.0", b"_SECONDS = 4.0")
+
+
+#: An agent that ends once it is the only one.
+END_AT_WORK = b"""
+
+def _end_at_work(agent):
+    while os.environ.get("PROVE") != rehearsal.REHEARSING:
+        record = agent.handle(AGENT_PROJECT).record()
+        if record.pid == os.getpid() and record.successor is None:
+            os._exit(9)
+        time.sleep(0.05)
+"""
 
 
 @pytest.fixture
@@ -79,6 +106,7 @@ def _commands(pid: int) -> str:
 
 def test_a_good_release_takes_over_without_a_failed_request(upgradable: AgentHost, pyz: str) -> None:
     project, agent, shim = upgradable.status("hello")["pid"], upgradable.agent_pid, upgradable.shim_pid(AGENT)
+    since = upgradable.status(AGENT)["since"]
     with _pings(upgradable) as failures:
         reply = upgradable.launch(AGENT, bundles.release(pyz, upgradable.artifacts, "good"))
         assert reply.status == 201, reply.json
@@ -87,20 +115,23 @@ def test_a_good_release_takes_over_without_a_failed_request(upgradable: AgentHos
     assert failures == []
     assert upgradable.status(AGENT)["version"] == "9.9-good" and upgradable.agent_pid == reply.json["pid"]
     assert upgradable.shim_pid(AGENT) == shim
+    assert upgradable.status(AGENT)["since"] > since
     assert upgradable.status("hello")["pid"] == project
     assert upgradable.projects() == [AGENT, "hello"]
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", [*BAD, *BAD_SHIMS])
 def test_a_bad_release_never_takes_over(upgradable: AgentHost, pyz: str, name: str) -> None:
-    project, agent = upgradable.status("hello")["pid"], upgradable.agent_pid
-    path = bundles.release(pyz, upgradable.artifacts, name, BAD[name])
+    project, agent, shim = upgradable.status("hello")["pid"], upgradable.agent_pid, upgradable.shim_pid(AGENT)
+    path = bundles.release(pyz, upgradable.artifacts, name, *([BAD[name]] if name in BAD else [BAD_SHIMS[name], HASTE]))
     with _pings(upgradable) as failures:
         reply = upgradable.launch(AGENT, path)
         assert reply.status == 422 and reply.json["step"] in ("ready", "start", "command"), reply.json
     assert failures == []
     assert (upgradable.agent_pid, upgradable.status("hello")["pid"]) == (agent, project)
+    assert upgradable.shim_pid(AGENT) == shim and "9.9-" not in _commands(shim)
     assert upgradable.projects() == [AGENT, "hello"]
+    assert name in BAD or "rehearsal" in str(reply.json["log_tail"])
     assert f"9.9-{name}" in reply.json["detail"] + reply.json["version"]
     if reply.json["step"] == "ready":
         status = upgradable.status(AGENT)
@@ -182,12 +213,32 @@ def test_a_quarantined_file_is_not_what_a_start_runs(upgradable: AgentHost, pyz:
 
 def test_a_release_that_ends_in_its_probation_is_reverted(upgradable: AgentHost, pyz: str) -> None:
     version = upgradable.status(AGENT)["version"]
-    late = (MAIN, RUN, b"    threading.Timer(7, os._exit, (9,)).start()\n" + RUN)
-    assert upgradable.launch(AGENT, bundles.release(pyz, upgradable.artifacts, "late", late)).status == 201
+    late = (MAIN, RUN, b"    threading.Thread(target=_end_at_work, args=(agent,), daemon=True).start()\n" + RUN)
+    path = bundles.release(pyz, upgradable.artifacts, "late", late, appended=(MAIN, END_AT_WORK))
+    reply = upgradable.launch(AGENT, path)
+    assert reply.status == 201, reply.json
     with _pings(upgradable) as failures:
         eventually(lambda: _at_work(upgradable) == version, 30, message="the old release is back")
     assert len(failures) <= 1  # what was in flight when it ended
     eventually(lambda: b"9.9-late" in upgradable.read("quarantine.json"), message="it is quarantined")
+
+
+def test_a_release_whose_shim_dies_after_its_rehearsal_is_reverted(upgradable: AgentHost, pyz: str) -> None:
+    """The agent is left without a shim: it starts that of the release before it, which takes the agent back, too."""
+    version, project = upgradable.status(AGENT)["version"], upgradable.status("hello")["pid"]
+    treacherous = b"    if 'http' in passed:\n        os._exit(9)\n    notifier = "
+    path = bundles.release(pyz, upgradable.artifacts, "treacherous", ("agent/shim/main.py", b"    notifier = ", treacherous))
+    with _pings(upgradable) as failures:
+        assert upgradable.launch(AGENT, path).status == 201
+        eventually(lambda: upgradable.status(AGENT)["quarantine"], 60, "it is quarantined")
+        eventually(lambda: _at_work(upgradable) == version, 60, "the old release is back")
+        eventually(lambda: upgradable.record(AGENT)["successor"] is None, 60, "the bad one has drained")
+    assert failures == []
+    status = upgradable.status(AGENT)
+    assert status["version"] == version and "took charge" in status["quarantine"].popitem()[1]["reason"]
+    assert upgradable.status("hello")["pid"] == project
+    assert "9.9-" not in _commands(upgradable.shim_pid(AGENT))
+    assert upgradable.launch(AGENT, path).status == 409
 
 
 def test_the_shim_may_die_in_the_middle_of_a_proof(upgradable: AgentHost, pyz: str) -> None:
