@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Optional
 
 from agent.host import procfs, signals
-from agent.model import ExitCause, NotReady, Release, cause_to_json
+from agent.model import ExitCause, NotReady, Release, RestartPolicy, cause_to_json
 from agent.shim import machine
 from agent.shim.capture import open_writer
 from agent.shim.environment import environment, marker
@@ -36,6 +36,8 @@ PROOF_SECONDS = 4.0
 FRESH_SECONDS = 2.0
 #: An agent that gives no sign of life for so long is hung. A busy disk alone can make it late by seconds.
 HUNG_SECONDS = 15.0
+#: An agent that was ready, and ends by itself sooner than this after its start, has not served.
+SERVED_SECONDS = 1.0
 #: How long the old one may take to finish what is in flight.
 RETIRE_SECONDS = 40.0
 _LOOK_SECONDS = 0.2
@@ -223,6 +225,12 @@ class AgentTurn(Succession):
         self.journal.event("hung", silent_seconds=limit)
         self.journal.publish(hung=True, explanation=f"no sign of life for {limit:g} s: SIGKILL")
         signals.send(self.record.pid or 0, self.record.start_time or 0, signal.SIGKILL)
+
+    def _restart_policy(self, cause: ExitCause, ran: float) -> RestartPolicy:
+        """Callers wait: an agent that has served is started again at once, however often it ends; one that can't, backs off."""
+        policy = super()._restart_policy(cause, ran)
+        has_served = self.record.state == machine.READY and (ran >= SERVED_SECONDS or is_from_outside(cause))
+        return replace(policy, max_delay_seconds=policy.delay_seconds) if has_served else policy
 
     def _ended_by_itself(self, cause: ExitCause, ran: float) -> None:
         reason, want = reason_to_revert(self.want, self.record, cause, time.monotonic()), self.want

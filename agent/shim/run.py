@@ -237,8 +237,7 @@ class Run:
             self.journal.go(machine.FINISH, "stopped, since its shim was told to end" if leaving else "stopped as asked")
 
     def _ended_by_itself(self, cause: ExitCause, ran: float) -> None:
-        policy = self.release.restart if self.release else RestartPolicy()
-        found = verdict(None if self.seen.leaving else self.want, self.record, policy, cause, ran)
+        found = verdict(None if self.seen.leaving else self.want, self.record, self._restart_policy(cause, ran), cause, ran)
         self.journal.event("decision", decision=found.event, reason=found.reason, delay_seconds=found.delay_seconds)
         if found.outcome is not None:
             failure = self.errands.result(PROBE, self.record.run).get("failure")
@@ -251,6 +250,10 @@ class Run:
             )  # fmt: skip
         else:
             self.journal.go(found.event, found.reason, settled=found.settled)
+
+    def _restart_policy(self, cause: ExitCause, ran: float) -> RestartPolicy:
+        """What is to follow a run that ended by itself with this cause after so many seconds."""
+        return self.release.restart if self.release else RestartPolicy()
 
     def _not_ready(self, run: int, release: Optional[Release]) -> NotReady:
         readiness = release.readiness if release else None

@@ -121,6 +121,7 @@ class Succession(Turn):
             run=successor.run, successor=retiring, outcome=outcome, started_clock=successor.clock, adopted=successor.adopted,
             started_at=clock.timestamp(time.time() - (now - successor.clock)), ended=successor.ended, cgroup=successor.cgroup,
             failures=0, restarts=0, settled=False, gone_clock=None, began=successor.began, peak_bytes=0, cpu_seconds=0.0,
+            since=clock.timestamp(),
         )  # fmt: skip
         self.journal.publish(**changes)
         self._retire(retiring)

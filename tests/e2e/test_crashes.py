@@ -60,6 +60,18 @@ def test_the_agent_refuses_no_connection_while_it_is_dead(host: AgentHost) -> No
         assert not processes.is_alive(before)
 
 
+@pytest.mark.newest
+def test_an_agent_that_served_is_started_again_at_once_however_often_it_dies(own_host: AgentHost) -> None:
+    for _ in range(6):
+        own_host.wait_for_state(AGENT, "ready", deadline_seconds=30)
+        before = own_host.agent_pid
+        own_host.crash_agent()
+        eventually(lambda: own_host.record(AGENT)["pid"] not in (None, before), 30, "another agent")  # noqa: B023
+    events = [json.loads(line) for line in own_host.read("projects", AGENT, "logs", "events.jsonl").splitlines()]
+    delays = [event["delay_seconds"] for event in events if event["event"] == "decision"]
+    assert len(delays) == 6 and set(delays) == {0.05}
+
+
 def test_a_shim_is_replaced_and_its_child_runs_on(host: AgentHost, project: str) -> None:
     pid = host.launch_fixture(project, "cron_like").json["pid"]
     dead = host.crash_shim(project)
