@@ -16,6 +16,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 #: Looked up once, at import: a forked shim shares these pages instead of making its own.
 libc = ctypes.CDLL(None, use_errno=True)
 _prctl = libc.prctl
+_memmove = ctypes.memmove
 
 
 def set_subreaper() -> None:
@@ -56,4 +57,4 @@ def set_title(title: bytes) -> None:
     """
     _prctl(_PR_SET_NAME, title[:15], 0, 0, 0)
     if _ARGUMENTS > 0 and _ARGUMENTS_BYTES > 0:
-        ctypes.memmove(_ARGUMENTS, title[: _ARGUMENTS_BYTES - 1].ljust(_ARGUMENTS_BYTES, b"\0"), _ARGUMENTS_BYTES)
+        _memmove(_ARGUMENTS, title[: _ARGUMENTS_BYTES - 1].ljust(_ARGUMENTS_BYTES, b"\0"), _ARGUMENTS_BYTES)

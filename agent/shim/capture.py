@@ -12,7 +12,6 @@ which the next shim's first mark replaces.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import sys
@@ -38,45 +37,47 @@ class Capture:
     """
 
     def __init__(self, layout: ProjectLayout, number: int) -> None:
-        self._layout = layout
         self._logs = layout.logs
+        self._error_fifo = layout.error_fifo
         self._number = number
         self.segment_bytes = LogPolicy.segment_bytes
         self.segments: Optional[int] = None
         self.lost_bytes = 0
         self.lost_at = (0, 0)
+        #: The FIFOs' descriptors: that of standard output, and in `readers` that of standard error, too.
         self.reader = os.open(layout.fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)  # read-write: it never ends
         self._readable = select.poll()
         self._readable.register(self.reader, select.POLLIN)
-        self._streams = {self.reader: STDOUT}
+        self.readers: Tuple[int, ...] = (self.reader,)
         self._times = Times(layout, number)
         self._segment, self._offset = -1, 0
-        with contextlib.suppress(OSError):  # a disk that refuses it costs the output, not the shim
+        try:
             self._begin_segment(number)
+        except OSError:  # a disk that refuses it costs the output, not the shim
+            self._segment = -1
         self._marks = Marks(self._logs, number)
         self.listen_to_errors()
 
-    @property
-    def readers(self) -> Tuple[int, ...]:
-        """The FIFOs' descriptors."""
-        return tuple(self._streams)
-
     def listen_to_errors(self) -> None:
         """From now on standard error, too, if a release has asked for it apart."""
-        if len(self._streams) == 1 and os.path.exists(self._layout.error_fifo):
-            reader = os.open(self._layout.error_fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
-            self._streams[reader] = STDERR
+        if len(self.readers) == 1 and os.access(self._error_fifo, os.F_OK):
+            reader = os.open(self._error_fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+            self.readers = (self.reader, reader)
             self._readable.register(reader, select.POLLIN)
 
-    @property
     def has_gap(self) -> bool:
         """Whether bytes were lost and the disk takes them again: what comes next lies behind a gap that nobody was told of."""
-        return self.lost_bytes > 0 and self.lost_at != self.position
+        return self.lost_bytes > 0 and self.lost_at != self.position()
 
-    @property
     def position(self) -> Tuple[int, int]:
         """Segment number and byte offset of the next byte."""
         return self._number, self._offset
+
+    def close(self) -> None:
+        """Let go of the FIFOs and the segment."""
+        for fd in (*self.readers, self._segment):
+            if fd >= 0:
+                os.close(fd)
 
     def pump(self, reader: int) -> bool:
         """Move what this FIFO holds, at most one chunk; False when it was empty.
@@ -90,10 +91,10 @@ class Capture:
             if self._segment < 0:
                 self._begin_segment(self._number)
             room = self.segment_bytes - self._offset - self._marks.size
-            if room <= (STREAM_MARK_BYTES if len(self._streams) > 1 else 0):
+            if room <= (STREAM_MARK_BYTES if len(self.readers) > 1 else 0):
                 self._rotate()
             self._times.note(self._number, self._offset)
-            self._marks.note(self._streams[reader], self._offset)
+            self._marks.note(STDOUT if reader == self.reader else STDERR, self._offset)
             moved = self._move(reader, min(limit, self.segment_bytes - self._offset - self._marks.size))
         except BlockingIOError:
             return False
@@ -115,7 +116,7 @@ class Capture:
         Meanwhile a turn may be starting a release with another cap than the one known here.
         """
         every = select.poll()
-        for either in (*self._streams, fd):
+        for either in (*self.readers, fd):
             every.register(either, select.POLLIN)
         while self._offset < MIN_SEGMENT_BYTES:
             ready = [found for found, _ in every.poll()]
@@ -137,7 +138,7 @@ class Capture:
             lost = len(os.read(reader, _READ_BYTES))
         except BlockingIOError:
             return False
-        self.lost_at = self.lost_at if self.lost_bytes else self.position
+        self.lost_at = self.lost_at if self.lost_bytes else self.position()
         self.lost_bytes += lost
         return True
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import select
 import signal
 import sys
-from typing import List, NoReturn, Optional
+from typing import Any, List, NoReturn, Optional, Tuple
 
 from agent.errors import EXIT_AGENT_FAULT, EXIT_OK
 from agent.host import cgroups, clock, files, prctl
@@ -20,6 +19,7 @@ from agent.shim.capture import Capture
 from agent.shim.nursery import Nursery
 from agent.shim.overlap import ProjectTurn
 from agent.shim.record import read_record, read_want
+from agent.shim.rehearsal import get_ready
 from agent.shim.resident import Answer, Seen, in_a_fork, install_handlers, renew_wake, reside
 from agent.store.layout import ProjectLayout, StoreLayout
 from agent.store.segments import EVENTS_BYTES, prepare
@@ -44,12 +44,18 @@ def main(arguments: List[str]) -> int:
     layout = store.project(AGENT_PROJECT)
     cgroups.own_group()  # what of it stays the same is known to all that are forked
     nursery = Nursery(store, passed, run_project, notifier)
-    gc.collect()
-    gc.freeze()  # forked shims share these pages for as long as nobody writes to them
     capture = Capture(layout, prepare(layout))
     wake = install_handlers()
     signal.signal(signal.SIGHUP, nursery.hang_up)
-    reside(capture, wake, lambda seen: _take_own_turn(layout, seen, nursery), nursery)
+
+    def take(values: Tuple[Any, ...]) -> Optional[Answer]:
+        seen = Seen._make(values)
+        answer = _take_own_turn(layout, seen, nursery)
+        if seen.arriving:  # the agent is starting now: time to get ready for what it will ask
+            get_ready(store)
+        return answer
+
+    reside(capture, wake, take, nursery)
     record = read_record(layout)
     if record is not None and record.state == machine.FAILED:
         sys.stderr.write(f"ant-host-agent: {record.explanation}\n  Its output is in {layout.logs}\n")

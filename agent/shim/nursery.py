@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 import time
-from typing import Callable, Dict, List, NoReturn, Optional, Sequence, Set
+from typing import Callable, Dict, NoReturn, Optional, Sequence, Set, Tuple
 
 from agent.host import procfs, signals, sockets
 from agent.host.notify import Notifier
@@ -24,7 +24,7 @@ from agent.shim.record import read_record
 from agent.store.layout import StoreLayout
 
 MESSAGE_BYTES = 4096
-_TWO_DESCRIPTORS = socket.CMSG_SPACE(8)
+_TWO_DESCRIPTORS, _CLOEXEC = socket.CMSG_SPACE(8), int(socket.MSG_CMSG_CLOEXEC)
 #: More than the agent's shim ever has open: sockets, log, lock, pipes.
 _DESCRIPTORS = 1024
 
@@ -61,26 +61,19 @@ class Nursery:
         self._unmet = socket.socket(fileno=control) if control is not None else None
         self._theirs: Optional[socket.socket] = None
         self.notifier = notifier
+        self._is_managed = bool(notifier)
         self._run_project = run_project
         self._shims: Set[int] = set()
         self._agents: Dict[int, Conversation] = {}
-        self._has_news = False
+        #: The descriptors to poll.
+        self.fds: Tuple[int, ...] = ()
+        #: Whether an agent has become ready since this was taken back.
+        self.has_news = False
         self._is_hung_up = False
 
     def hang_up(self, *_: object) -> None:
         """The handler of SIGHUP, which is the agent's to act upon."""
         self._is_hung_up = True
-
-    @property
-    def fds(self) -> List[int]:
-        """The descriptors to poll."""
-        return [agent.socket.fileno() for agent in self._agents.values()]
-
-    @property
-    def has_news(self) -> bool:
-        """Whether an agent has become ready since this was asked last."""
-        news, self._has_news = self._has_news, False
-        return news
 
     def beat(self) -> float:
         """Pass SIGHUP on, and tell the service manager how it stands; when (monotonic clock) to do so again, 0 for never."""
@@ -88,7 +81,7 @@ class Nursery:
             self._is_hung_up = False
             for pid, agent in self._agents.items():
                 signals.send(pid, agent.start_time, signal.SIGHUP)
-        return self.notifier.beat(any(agent.is_ready for agent in self._agents.values()))
+        return self.notifier.beat(any(agent.is_ready for agent in self._agents.values())) if self._is_managed else 0.0
 
     def agent(self, pid: Optional[int]) -> Optional[Conversation]:
         """The conversation with the agent of that pid."""
@@ -113,12 +106,14 @@ class Nursery:
         if self._unmet is not None:
             self._agents[pid] = Conversation(self._unmet, pid, is_ready)
             self._unmet = None
+            self.fds = tuple(agent.socket.fileno() for agent in self._agents.values())
 
     def part(self, pid: int) -> None:
         """The agent of that pid is gone."""
         agent = self._agents.pop(pid, None)
         if agent is not None:
             agent.socket.close()
+            self.fds = tuple(agent.socket.fileno() for agent in self._agents.values())
 
     def execute(self, command: Sequence[str], pid: int) -> None:
         """Go on as another release of the shim: same process, same children, same descriptors. OSError if it can't be.
@@ -143,9 +138,9 @@ class Nursery:
         Messages are words (`ready`, `alive`, `fork ID PROJECT SEGMENT`), since what this process does between two forks, each
         fork pays for in memory.
         """
-        pid, agent = next((pid, agent) for pid, agent in self._agents.items() if agent.socket.fileno() == fd)
+        pid, agent = list(self._agents.items())[self.fds.index(fd)]
         try:
-            data, passed, _, _ = agent.socket.recvmsg(MESSAGE_BYTES, _TWO_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+            data, passed, _, _ = agent.socket.recvmsg(MESSAGE_BYTES, _TWO_DESCRIPTORS, _CLOEXEC)
         except OSError:
             data, passed = b"", []
         words = data.split()
@@ -153,7 +148,7 @@ class Nursery:
         if not words:
             self.part(pid)
         elif words[0] == b"ready":
-            agent.is_ready = self._has_news = True
+            agent.is_ready = self.has_news = True
         elif words[0] == b"fork" and not passed:
             _answer(agent, words[1] + b" the project's lock did not arrive: too many open files")
         elif words[0] == b"fork":

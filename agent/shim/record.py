@@ -17,7 +17,7 @@ from agent.host import drafts, files, standin
 from agent.store.layout import ProjectLayout
 
 #: The signal that tells a shim to read its want again.
-POKE = signal.SIGUSR1
+POKE = int(signal.SIGUSR1)
 #: How many ends of runs a record remembers.
 EXITS_KEPT = 10
 

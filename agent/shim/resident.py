@@ -4,17 +4,21 @@ For a project each turn runs in a forked child that ends with it (`in_a_fork`), 
 while it thinks are given back: what stays in memory for months is this loop and little else.
 That works because a turn remembers nothing: all that a shim knows is in `record.json`. A turn that
 fails takes nothing down, either; the output flows on and the next turn tries again.
+
+Each distinct function, method, module or constant that this loop touches costs a project's shim a page of memory, since
+Python counts references in the object itself, and so writes to what it only reads. Hence plain tuples here
+(the turn makes a `Seen` of one), plain attributes, integers in place of enumerations, `_socket` in place of `socket`.
 """
 
 from __future__ import annotations
 
+import _socket
 import os
 import select
 import signal
-import socket
 import struct
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from agent.host import signals
 from agent.model import MAX_SOCKETS
@@ -69,8 +73,13 @@ class Answer(NamedTuple):
 
 _ANSWER = struct.Struct("=?dqqq")
 _ANSWER_BYTES = 512
-#: None when the turn could not be taken; it will be tried again with the same and more.
-Turn = Callable[[Seen], Optional[Answer]]
+_RIGHTS_BYTES = _socket.CMSG_SPACE(4 * MAX_SOCKETS)
+_UNIX, _SEQPACKET, _CLOEXEC = int(_socket.AF_UNIX), int(_socket.SOCK_SEQPACKET), int(_socket.MSG_CMSG_CLOEXEC)
+_CHILD_ENDED = int(signal.SIGCHLD)
+#: One turn: what was seen, in the order of `Seen`, and what it answers, in that of `Answer`. None when the turn could not
+#: be taken; it will be tried again with the same and more.
+Turn = Callable[[Tuple[Any, ...]], Optional[Tuple[Any, ...]]]
+Reap = Callable[[Dict[int, Usage]], Tuple[List[Tuple[int, int]], bool]]
 
 
 #: What signal handlers noted, for the loop to act upon: the signals' numbers.
@@ -79,7 +88,7 @@ _noted: Set[int] = set()
 
 def note(number: int, _frame: object) -> None:
     """The handler of every signal that concerns a shim."""
-    if number != signal.SIGCHLD:
+    if number != _CHILD_ENDED:
         _noted.add(number)
 
 
@@ -94,54 +103,54 @@ def renew_wake() -> int:
     return signals.wake_by_pipe()
 
 
-def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] = None) -> None:
+def reap(usage: Dict[int, Usage]) -> Tuple[List[Tuple[int, int]], bool]:
+    """What ended, as (pid, wait status), and whether no child is left at all (wait4(2): ECHILD); `usage` gets what they used."""
+    ended: List[Tuple[int, int]] = []
+    try:
+        # first a look, for nothing (waitid(2)): os.wait4 imports a module and makes a struct also where nobody has ended
+        while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            pid, status, used = os.wait4(-1, os.WNOHANG)
+            ended.append((pid, status))
+            usage[pid] = Usage(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)
+    except ChildProcessError:
+        return ended, True
+    return ended, False
+
+
+def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] = None, reap: Reap = reap) -> None:
     """Serve one project until a turn says that it is done."""
-    pidfd, watched, arriving = -1, 0, True
-    answer = Answer()
+    pidfd, watched, arriving, due = -1, 0, True, 0.0
     held: Tuple[int, ...] = ()
     ended: List[Tuple[int, int]] = []
     usage: Dict[int, Usage] = {}
     while True:
         newly_ended, childless = reap(usage)
         ended += newly_ended
-        is_due = answer.due > 0.0 and time.monotonic() >= answer.due
-        if arriving or ended or is_due or _noted or capture.has_gap or (nursery is not None and nursery.has_news):
+        is_due = due > 0.0 and time.monotonic() >= due
+        if arriving or ended or is_due or _noted or capture.has_gap() or (nursery is not None and nursery.has_news):
+            if nursery is not None:
+                nursery.has_news = False
             _noted.discard(POKE)  # what remains is the wish to leave, for good
             if not arriving:  # how large a segment may become is not known yet
                 capture.drain()
-            about_output = (capture.reader, capture.position, capture.lost_bytes)
-            about_us = (os.getpid(), arriving, bool(_noted))
-            seen = Seen(*about_us, ended, childless, *about_output, pidfd, usage, capture.lost_at, held)
-            taken = turn(seen)
-            if taken is not None:
+            about_us, position, lost_bytes = (os.getpid(), arriving, bool(_noted)), capture.position(), capture.lost_bytes
+            about_output = (capture.reader, position, lost_bytes, pidfd, usage, capture.lost_at)
+            taken = turn((*about_us, ended, childless, *about_output, held))
+            if taken is None:
+                due = time.monotonic() + _RETRY_SECONDS
+            else:
                 arriving, ended, usage = False, [], {}
-                capture.lost_bytes -= about_output[2]
-                capture.segment_bytes, capture.segments = taken.segment_bytes, taken.segments
-                capture.listen_to_errors()
                 for fd in held:
                     os.close(fd)
-                held = taken.held
-            answer = taken or answer._replace(due=time.monotonic() + _RETRY_SECONDS)
-            if answer.done:
-                return
-            if answer.watch != watched:
-                pidfd, watched = _watch(pidfd, answer.watch), answer.watch
-        if _wait(capture, wake, pidfd, nursery, answer.due):
-            answer = answer._replace(due=time.monotonic())  # the watched process ended
-
-
-def reap(usage: Dict[int, Usage]) -> Tuple[List[Tuple[int, int]], bool]:
-    """What ended, as (pid, wait status), and whether no child is left at all (wait4(2): ECHILD); `usage` gets what they used."""
-    ended: List[Tuple[int, int]] = []
-    while True:
-        try:
-            pid, status, used = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            return ended, True
-        if pid == 0:
-            return ended, False
-        ended.append((pid, status))
-        usage[pid] = Usage(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)
+                done, due, watch, capture.segment_bytes, capture.segments, held = taken
+                capture.lost_bytes -= lost_bytes
+                capture.listen_to_errors()
+                if done:
+                    return
+                if watch != watched:
+                    pidfd, watched = _watch(pidfd, watch), watch
+        if _wait(capture, wake, pidfd, nursery, due):
+            due = time.monotonic()  # the watched process ended
 
 
 def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], due: float) -> bool:
@@ -152,7 +161,7 @@ def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], d
             poll.register(fd, select.POLLIN)
     has_ended = False
     beat_due = nursery.beat() if nursery is not None else 0.0
-    soonest = min((at for at in (due, beat_due) if at > 0.0), default=0.0)
+    soonest = beat_due if due <= 0.0 or 0.0 < beat_due < due else due
     milliseconds = max(0, int((soonest - time.monotonic()) * 1000) + 1) if soonest > 0.0 else None
     if POKE in _noted:
         milliseconds = 0
@@ -178,59 +187,48 @@ def _watch(pidfd: int, pid: int) -> int:
         return -1
 
 
-def in_a_fork(turn: Turn, capture: Capture, is_to_end: Callable[[], bool]) -> Turn:
+def in_a_fork(turn: Callable[[Seen], Answer], capture: Capture, is_to_end: Callable[[], bool]) -> Turn:
     """The same turn, taken in a child process that ends with it, while the output flows on.
 
-    Where the host gives no further process, what fills its table may be the very project that `is_to_end`: then it is taken here.
+    Until the answer comes, with the descriptors that it holds, the output is moved on: a turn may wait for the kernel
+    (10 ms for a control group) or for a slow disk. Where the host gives no further process (fork(2): EAGAIN, ENOMEM), what
+    fills its table may be the very project that `is_to_end`: then it is taken here.
     """
 
-    def take(seen: Seen) -> Optional[Answer]:
-        answered = ask_a_fork(lambda: _packed(turn(seen)), capture)
-        if answered is None:
-            return _take_here(turn, seen) if is_to_end() else None
-        data, held = answered
-        return Answer._make((*_ANSWER.unpack(data), tuple(held))) if data else None
-
-    return take
-
-
-def _take_here(turn: Turn, seen: Seen) -> Optional[Answer]:
-    try:
-        answer = turn(seen)
-    except Exception:  # the turn has told of it where it is looked for; the shim has to outlive it
-        return None
-    return answer._replace(held=tuple(map(os.dup, answer.held))) if answer is not None else None
-
-
-def _packed(answer: Optional[Answer]) -> Tuple[bytes, Sequence[int]]:
-    assert answer is not None
-    return _ANSWER.pack(*answer[:-1]), answer.held
-
-
-def ask_a_fork(
-    question: Callable[[], Tuple[bytes, Sequence[int]]], capture: Capture
-) -> Optional[Tuple[bytes, List[int]]]:  # fmt: skip
-    """The few bytes and the descriptors that `question` gives, called in a child process; none when that failed.
-
-    None when the host gives no further process (fork(2): EAGAIN, ENOMEM), which is its trouble, and not for ever. Until
-    they come the output is moved on: a turn may wait for the kernel (10 ms for a control group) or for a slow disk.
-    """
-    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with reader, writer:
+    def take(seen: Tuple[Any, ...]) -> Optional[Tuple[Any, ...]]:
+        reader, writer = _socket.socketpair(_UNIX, _SEQPACKET)
         try:
             pid = os.fork()
         except OSError:
-            return None
+            reader.close()
+            writer.close()
+            return _take_here(turn, Seen._make(seen)) if is_to_end() else None
         if pid == 0:
             try:
-                data, passed = question()
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"={len(passed)}i", *passed))] if passed else []
-                writer.sendmsg([data], rights)
+                _answer(writer, turn(Seen._make(seen)))
             finally:
                 os._exit(0)
         writer.close()
         capture.pump_until(reader.fileno())
-        data, ancillary, _, _ = reader.recvmsg(_ANSWER_BYTES, socket.CMSG_SPACE(4 * MAX_SOCKETS), socket.MSG_CMSG_CLOEXEC)
-    received = [fd for _, _, fds in ancillary for fd in struct.unpack(f"={len(fds) // 4}i", fds)]
-    os.waitpid(pid, 0)
-    return data, received
+        data, rights, _, _ = reader.recvmsg(_ANSWER_BYTES, _RIGHTS_BYTES, _CLOEXEC)
+        reader.close()
+        held: Tuple[int, ...] = struct.unpack(f"={len(rights[0][2]) // 4}i", rights[0][2]) if rights else ()
+        os.waitpid(pid, 0)
+        return (*_ANSWER.unpack(data), held) if data else None
+
+    return take
+
+
+def _take_here(turn: Callable[[Seen], Answer], seen: Seen) -> Optional[Answer]:
+    try:
+        answer = turn(seen)
+    except Exception:  # the turn has told of it where it is looked for; the shim has to outlive it
+        return None
+    return answer._replace(held=tuple(map(os.dup, answer.held)))
+
+
+def _answer(writer: _socket.socket, answer: Answer) -> None:
+    """In the fork: a few bytes, and the descriptors of what is to be held (unix(7), SCM_RIGHTS)."""
+    held = struct.pack(f"={len(answer.held)}i", *answer.held)
+    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, held)] if held else []
+    writer.sendmsg([_ANSWER.pack(*answer[:-1])], rights)

@@ -49,8 +49,7 @@ class Times:
             return
         self._next_clock = now + 1.0
         at = clock.timestamp()
-        with contextlib.suppress(OSError):
-            self._append(mark(at, segment, offset))
+        self._append(mark(at, segment, offset))
         if segment != self._told and now >= self._next_telling:
             line = _ROTATED % (SCHEMA, at.encode(), self._told, segment)
             with contextlib.suppress(OSError):
@@ -58,14 +57,17 @@ class Times:
             self._told, self._next_telling = segment, now + _ROTATIONS_SECONDS
 
     def _append(self, line: bytes) -> None:
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            marks = os.fstat(fd).st_size // MARK_BYTES  # a torn one, of a full disk or a power cut, is written over
-            os.pwrite(fd, line, marks * MARK_BYTES)
-            if (marks + 1) * MARK_BYTES >= TIMES_LIMIT_BYTES:
-                os.rename(self._path, older(self._path))
-        finally:
-            os.close(fd)
+            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                marks = os.fstat(fd).st_size // MARK_BYTES  # a torn one, of a full disk or a power cut, is written over
+                os.pwrite(fd, line, marks * MARK_BYTES)
+                if (marks + 1) * MARK_BYTES >= TIMES_LIMIT_BYTES:
+                    os.rename(self._path, older(self._path))
+            finally:
+                os.close(fd)
+        except OSError:
+            return
 
 
 class Marks:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import subprocess
+import sys
 from typing import Iterator, List, Set, Tuple
 
 import pytest
@@ -191,3 +193,16 @@ def test_every_module_has_a_row() -> None:
 )
 def test_the_rule_itself(importer: str, module: str, in_function: bool, verdict: bool) -> None:
     assert allowed(importer, module, in_function) is verdict
+
+
+#: Modules of the standard library that have something done in every fork (os.register_at_fork): it costs each shim memory, and
+#: `random` alone reads the kernel's random numbers and loads hashlib.
+AT_FORK = {"concurrent.futures.thread", "logging", "multiprocessing.util", "random", "threading"}
+
+
+def test_a_shim_has_nothing_loaded_that_acts_in_every_fork() -> None:
+    script = f"import sys; sys.path.insert(0, {build.ROOT!r}); import agent.shim.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], stdout=subprocess.PIPE, check=True)
+    loaded = set(done.stdout.decode().split())
+    assert "agent.shim.resident" in loaded
+    assert loaded & AT_FORK == set()

@@ -1,0 +1,89 @@
+"""Before its first fork the agent's shim rehearses without touching what is real, and leaves no holes in its memory.
+
+Each in an interpreter of its own: what gc.freeze takes it never gives back, and a subreaper stays one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+
+import build
+
+#: Makes holes, may fill them, and makes objects: prints in how many pools these lie, and how many of these pools are old ones.
+HOLES = """
+from agent.shim import rehearsal
+size, pool_bytes = {size}, rehearsal._POOL_BYTES
+plain = size - rehearsal._BYTES_BYTES
+all_of_them = [bytes(plain) for _ in range(4 * pool_bytes // size)]
+kept = all_of_them[::2]
+pools = {{id(one) // pool_bytes for one in all_of_them}}
+del all_of_them
+{settle}
+made = [bytes(plain) for _ in range(pool_bytes // size // 2)]
+later = {{id(one) // pool_bytes for one in made}}
+print(len(later), len(later & pools))
+"""
+
+#: With a child that has ended and nobody has waited for.
+BESIDE_A_CHILD = """
+import os
+from agent.host import files
+from agent.shim import rehearsal
+from agent.store.layout import StoreLayout
+store = StoreLayout({store!r})
+files.make_directory(store.staging)
+before = sorted(os.listdir("/proc/self/fd"))
+pid = os.fork()
+if pid == 0:
+    os._exit(7)
+os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+rehearsal.rehearse(store)
+assert os.waitpid(pid, 0) == (pid, 7 << 8)
+assert os.listdir(store.staging) == []
+assert sorted(os.listdir("/proc/self/fd")) == before
+"""
+
+ON_A_DISK_THAT_REFUSES = """
+from agent.shim import rehearsal
+from agent.store.layout import StoreLayout
+rehearsal.rehearse(StoreLayout({store!r}))
+print("goes on")
+"""
+
+
+def _run(script: str) -> subprocess.CompletedProcess[str]:
+    whole = f"import sys; sys.path.insert(0, {build.ROOT!r})\n{script}"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", whole], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def _pools(size: int, settle: str) -> List[int]:
+    return list(map(int, _run(HOLES.format(size=size, settle=settle)).stdout.split()))
+
+
+@pytest.mark.parametrize("size", [48, 80, 208, 512])
+def test_what_is_made_after_it_lies_together(size: int) -> None:
+    among, old = _pools(size, "rehearsal.settle()")
+    assert among <= 2  # the first may be the end of one that was begun
+    assert old == 0
+
+
+def test_without_it_old_pools_are_written_to() -> None:
+    assert _pools(208, "")[1] > 0
+
+
+def test_the_rehearsal_leaves_no_trace_and_reaps_no_child_of_others(tmp_path: Path) -> None:
+    assert _run(BESIDE_A_CHILD.format(store=str(tmp_path))).stderr == ""
+
+
+def test_a_disk_that_refuses_costs_the_rehearsal_only(tmp_path: Path) -> None:
+    (tmp_path / "staging").write_text("no folder")
+    done = _run(ON_A_DISK_THAT_REFUSES.format(store=str(tmp_path)))
+    assert "Not a directory" in done.stderr
+    assert done.stdout == "goes on\n"
