@@ -57,4 +57,4 @@ def set_title(title: bytes) -> None:
     """
     _prctl(_PR_SET_NAME, title[:15], 0, 0, 0)
     if _ARGUMENTS > 0 and _ARGUMENTS_BYTES > 0:
-        _memmove(_ARGUMENTS, title[: _ARGUMENTS_BYTES - 1].ljust(_ARGUMENTS_BYTES, b"\0"), _ARGUMENTS_BYTES)
+        _memmove(_ARGUMENTS, title[: _ARGUMENTS_BYTES - 1] + bytes(_ARGUMENTS_BYTES), _ARGUMENTS_BYTES)

@@ -10,8 +10,9 @@ import sys
 from typing import Any, List, NoReturn, Optional, Tuple
 
 from agent.errors import EXIT_AGENT_FAULT, EXIT_OK
-from agent.host import cgroups, clock, files, prctl
+from agent.host import cgroups, clock, files
 from agent.host.notify import Notifier
+from agent.host.prctl import set_subreaper, set_title
 from agent.model import AGENT_PROJECT
 from agent.shim import machine
 from agent.shim.agent_turn import AgentTurn
@@ -40,7 +41,7 @@ def main(arguments: List[str]) -> int:
     notifier = Notifier.of(os.environ)
     os.environ.clear()
     os.chdir("/")
-    prctl.set_subreaper()
+    set_subreaper()
     layout = store.project(AGENT_PROJECT)
     cgroups.own_group()  # what of it stays the same is known to all that are forked
     nursery = Nursery(store, passed, run_project, notifier)
@@ -72,8 +73,8 @@ def run_project(store: StoreLayout, project: str, number: int, gate: int = -1) -
     try:
         os.setsid()
         wake = renew_wake()
-        prctl.set_subreaper()
-        prctl.set_title(b"ant-host-agent shim " + project.encode())
+        set_subreaper()
+        set_title(b"ant-host-agent shim " + project.encode())
         capture = Capture(layout, number)
         turn = in_a_fork(lambda seen: _take_turn(layout, seen, gate, wake), capture, lambda: _is_to_end(layout))
         reside(capture, wake, turn)

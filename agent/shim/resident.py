@@ -20,7 +20,7 @@ import struct
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from agent.host import signals
+from agent.host.signals import listen, wake_by_pipe
 from agent.model import MAX_SOCKETS
 from agent.shim.capture import Capture
 from agent.shim.nursery import Nursery
@@ -76,6 +76,7 @@ _ANSWER_BYTES = 512
 _RIGHTS_BYTES = _socket.CMSG_SPACE(4 * MAX_SOCKETS)
 _UNIX, _SEQPACKET, _CLOEXEC = int(_socket.AF_UNIX), int(_socket.SOCK_SEQPACKET), int(_socket.MSG_CMSG_CLOEXEC)
 _CHILD_ENDED = int(signal.SIGCHLD)
+_ANY, _LOOK = os.P_ALL, os.WEXITED | os.WNOHANG | os.WNOWAIT
 #: One turn: what was seen, in the order of `Seen`, and what it answers, in that of `Answer`. None when the turn could not
 #: be taken; it will be tried again with the same and more.
 Turn = Callable[[Tuple[Any, ...]], Optional[Tuple[Any, ...]]]
@@ -94,13 +95,13 @@ def note(number: int, _frame: object) -> None:
 
 def install_handlers() -> int:
     """Once, in the agent's own shim; the descriptor that wakes it."""
-    return signals.listen((signal.SIGCHLD, POKE, signal.SIGTERM, signal.SIGINT), note)
+    return listen((signal.SIGCHLD, POKE, signal.SIGTERM, signal.SIGINT), note)
 
 
 def renew_wake() -> int:
     """In a forked shim: the handlers are inherited, what they noted is not for us, and the wake-up pipe is our own."""
     _noted.clear()
-    return signals.wake_by_pipe()
+    return wake_by_pipe()
 
 
 def reap(usage: Dict[int, Usage]) -> Tuple[List[Tuple[int, int]], bool]:
@@ -108,7 +109,7 @@ def reap(usage: Dict[int, Usage]) -> Tuple[List[Tuple[int, int]], bool]:
     ended: List[Tuple[int, int]] = []
     try:
         # first a look, for nothing (waitid(2)): os.wait4 imports a module and makes a struct also where nobody has ended
-        while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        while os.waitid(_ANY, 0, _LOOK) is not None:
             pid, status, used = os.wait4(-1, os.WNOHANG)
             ended.append((pid, status))
             usage[pid] = Usage(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)

@@ -8,7 +8,8 @@ import time
 from typing import Optional
 
 from agent import SCHEMA
-from agent.host import clock, files
+from agent.host import files
+from agent.host.clock import timestamp
 from agent.store.layout import ProjectLayout
 from agent.store.segments import (
     EVENTS_BYTES,
@@ -48,7 +49,7 @@ class Times:
         if now < self._next_clock:
             return
         self._next_clock = now + 1.0
-        at = clock.timestamp()
+        at = timestamp()
         self._append(mark(at, segment, offset))
         if segment != self._told and now >= self._next_telling:
             line = _ROTATED % (SCHEMA, at.encode(), self._told, segment)
