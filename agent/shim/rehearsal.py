@@ -37,7 +37,9 @@ _kept: List[object] = []
 
 
 def get_ready(store: StoreLayout) -> None:
-    """All of it."""
+    """All of it, once."""
+    if _kept:
+        return
     rehearse(store)
     note(POKE, None)  # should one have come meanwhile
     settle()
