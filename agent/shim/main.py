@@ -53,7 +53,7 @@ def main(arguments: List[str]) -> int:
         seen = Seen._make(values)
         answer = _take_own_turn(layout, seen, nursery)
         if seen.arriving:  # the agent is starting now: time to get ready for what it will ask
-            get_ready(store)
+            get_ready(layout)
         return answer
 
     reside(capture, wake, take, nursery)

@@ -13,13 +13,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import Dict, List
+from typing import List
 
-from agent.host import prctl, procfs
+from agent.host import files, prctl
 from agent.shim.capture import Capture
 from agent.shim.record import POKE
 from agent.shim.resident import Answer, Seen, in_a_fork, note, reside
-from agent.store.layout import ProjectLayout, StoreLayout
+from agent.store.layout import ProjectLayout
 from agent.store.segments import prepare
 
 #: From the eighth call on CPython 3.11 has a function specialized; later ones are quicker.
@@ -36,23 +36,24 @@ _BYTES_BYTES = sys.getsizeof(b"")
 _kept: List[object] = []
 
 
-def get_ready(store: StoreLayout) -> None:
-    """All of it, once."""
+def get_ready(layout: ProjectLayout) -> None:
+    """All of it, once; `layout` is the agent's own."""
     if _kept:
         return
-    rehearse(store)
+    rehearse(layout)
     note(POKE, None)  # should one have come meanwhile
     settle()
 
 
-def rehearse(store: StoreLayout) -> None:
-    """Be a project's shim a few times, in a folder of staging. A disk that refuses costs the rehearsal."""
-    root = f"{store.staging}/{os.getpid()}-{procfs.start_time(os.getpid())}-rehearsal"
-    layout = StoreLayout(root).project("rehearsal")
+def rehearse(layout: ProjectLayout) -> None:
+    """Be a project's shim a few times, in a folder of its own. A disk that refuses costs the rehearsal."""
+    root = layout.rehearsal
     try:
-        number = prepare(layout)
+        files.make_directory(root)  # it may be there, of a shim that was killed
+        scene = ProjectLayout(root, "rehearsal")
+        number = prepare(scene)
         for _ in range(_ROUNDS):
-            _live(layout, number)
+            _live(scene, number)
             prctl.set_subreaper()
         for folder, _, names in os.walk(root, topdown=False):
             for name in names:
@@ -83,17 +84,15 @@ def settle() -> None:
 
 
 def _fill(size: int) -> None:
-    """Make objects of that size until there is a pool of nothing else: those with holes were taken from first."""
-    room = (_POOL_BYTES - _HEADER_BYTES) // size
-    if size == _NUMBER_BYTES:
-        room -= 4  # the numbers that are used here are such objects, too
-    made: Dict[int, int] = {}
+    """Make objects of that size until three in a row are the first of a pool, which is a new one then, and keep all but these."""
+    begin = _HEADER_BYTES + size * (6 if size == _NUMBER_BYTES else 3)  # the numbers used here are such objects, too
+    run = 0
     for _ in range(_MOST):
         kept = _object_of(size)
         _kept.append(kept)
-        pool = id(kept) // _POOL_BYTES
-        made[pool] = made.get(pool, 0) + 1
-        if made[pool] >= room:
+        run = run + 1 if id(kept) % _POOL_BYTES < begin else 0
+        if run == 3:
+            del _kept[-3:]
             return
 
 

@@ -56,6 +56,11 @@ class ProjectLayout:
         return self.root + "/launch.lock"
 
     @property
+    def rehearsal(self) -> str:
+        """Where the agent's own shim is another project's shim for a moment, when it starts; not there otherwise."""
+        return self.root + "/rehearsal"
+
+    @property
     def fifo(self) -> str:
         return self.root + "/log.fifo"
 

@@ -32,26 +32,25 @@ print(len(later), len(later & pools))
 #: With a child that has ended and nobody has waited for.
 BESIDE_A_CHILD = """
 import os
-from agent.host import files
 from agent.shim import rehearsal
-from agent.store.layout import StoreLayout
-store = StoreLayout({store!r})
-files.make_directory(store.staging)
+from agent.store.layout import ProjectLayout
+layout = ProjectLayout({root!r}, "ant-host-agent")
+os.makedirs(layout.rehearsal + "/logs")  # of one that was killed
 before = sorted(os.listdir("/proc/self/fd"))
 pid = os.fork()
 if pid == 0:
     os._exit(7)
 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-rehearsal.rehearse(store)
+rehearsal.rehearse(layout)
 assert os.waitpid(pid, 0) == (pid, 7 << 8)
-assert os.listdir(store.staging) == []
+assert os.listdir(layout.root) == []
 assert sorted(os.listdir("/proc/self/fd")) == before
 """
 
 ON_A_DISK_THAT_REFUSES = """
 from agent.shim import rehearsal
-from agent.store.layout import StoreLayout
-rehearsal.rehearse(StoreLayout({store!r}))
+from agent.store.layout import ProjectLayout
+rehearsal.rehearse(ProjectLayout({root!r}, "ant-host-agent"))
 print("goes on")
 """
 
@@ -79,11 +78,11 @@ def test_without_it_old_pools_are_written_to() -> None:
 
 
 def test_the_rehearsal_leaves_no_trace_and_reaps_no_child_of_others(tmp_path: Path) -> None:
-    assert _run(BESIDE_A_CHILD.format(store=str(tmp_path))).stderr == ""
+    assert _run(BESIDE_A_CHILD.format(root=str(tmp_path))).stderr == ""
 
 
 def test_a_disk_that_refuses_costs_the_rehearsal_only(tmp_path: Path) -> None:
-    (tmp_path / "staging").write_text("no folder")
-    done = _run(ON_A_DISK_THAT_REFUSES.format(store=str(tmp_path)))
-    assert "Not a directory" in done.stderr
+    (tmp_path / "rehearsal").write_text("no folder")
+    done = _run(ON_A_DISK_THAT_REFUSES.format(root=str(tmp_path)))
+    assert f"{tmp_path}/rehearsal: " in done.stderr
     assert done.stdout == "goes on\n"
