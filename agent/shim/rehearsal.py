@@ -84,16 +84,20 @@ def settle() -> None:
 
 
 def _fill(size: int) -> None:
-    """Make objects of that size until three in a row are the first of a pool, which is a new one then, and keep all but these."""
-    begin = _HEADER_BYTES + size * (6 if size == _NUMBER_BYTES else 3)  # the numbers used here are such objects, too
-    run = 0
+    """Make objects of that size until a pool's first half is full of them, side by side: it is a new one. Keep the others."""
+    gap = size * (4 if size == _NUMBER_BYTES else 1)  # the numbers used here are such objects, too
+    run = last = 0
     for _ in range(_MOST):
-        kept = _object_of(size)
-        _kept.append(kept)
-        run = run + 1 if id(kept) % _POOL_BYTES < begin else 0
-        if run == 3:
-            del _kept[-3:]
+        _kept.append(_object_of(size))
+        at = id(_kept[-1])
+        if at % _POOL_BYTES < _HEADER_BYTES + gap:
+            run = 1
+        else:
+            run = run + 1 if run and last < at <= last + gap else 0
+        if run and at % _POOL_BYTES >= _POOL_BYTES // 2:
+            del _kept[-run:]
             return
+        last = at
 
 
 def _object_of(size: int) -> object:

@@ -69,7 +69,7 @@ def _pools(size: int, settle: str) -> List[int]:
 @pytest.mark.parametrize("size", [48, 80, 208, 512])
 def test_what_is_made_after_it_lies_together(size: int) -> None:
     among, old = _pools(size, "rehearsal.settle()")
-    assert among <= 2  # the first may be the end of one that was begun
+    assert among <= 3  # one may have been begun meanwhile
     assert old == 0
 
 
