@@ -60,7 +60,7 @@ def test_the_table_has_columns_and_colours_where_they_can_be_seen(table: AgentHo
 def test_wrong_words_get_a_sentence_and_the_next_step(table: AgentHost) -> None:
     for words, code, said, hint in (
         (("lanch", "x"), 2, "'lanch' is not a verb", "Did you mean `launch`?"),
-        (("logs", "nothing-here", "-o", "x"), 4, "There is no project 'nothing-here'", "GET /project lists"),
+        (("logs", "nothing-here", "-o", "x"), 4, "There is no project 'nothing-here'", "`ant-host-agent.pyz status` lists"),
         (("launch", "./nowhere"), 2, "There is no file or folder ./nowhere", "launch [PROJECT] ARTIFACT"),
         (("kill",), 2, "PROJECT", "--help"),
     ):
