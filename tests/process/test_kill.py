@@ -64,7 +64,7 @@ time.sleep(1000)
 def groups(request: Any, monkeypatch: Any) -> str:
     """With a control group where the host has one, and without."""
     if request.param == "no cgroup":
-        monkeypatch.setattr(cgroups, "create", lambda name, settings: None)
+        monkeypatch.setattr(cgroups, "create", lambda name, settings=None: None)
     return str(request.param)
 
 
