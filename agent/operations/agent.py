@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import sys
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 from agent import SCHEMA
 from agent.errors import Conflict, NotFound
 from agent.host import clock, files, locks
 from agent.shim.handle import Control, Handle
-from agent.shim.record import is_volatile
-from agent.store import releases, secrets
+from agent.shim.record import forget, is_volatile
+from agent.store import releases, secrets, staging
 from agent.store.layout import StoreLayout
 from agent.store.unpacker import Unpacker
 
@@ -51,10 +50,32 @@ class Agent:
 
 
 def forget_if_unused(handle: Handle) -> None:
-    """Leave nothing of a project that was never launched, has no release and no secret."""
+    """Leave nothing of a project that was never launched, has no release and no secret. The caller is `changing` it."""
     layout = handle.layout
-    if handle.want() is None and not releases.every(layout) and not secrets.names(layout):
-        shutil.rmtree(layout.root, ignore_errors=True)
+
+    def is_unused() -> bool:
+        return handle.want() is None and not releases.every(layout) and not secrets.names(layout)
+
+    if is_unused():
+        with contextlib.suppress(OSError):  # nothing was made of it, it is gone already, or the disk refuses
+            bury(handle, is_unused)
+
+
+def bury(handle: Handle, is_due: Callable[[], bool]) -> bool:
+    """Remove all of a project, for good, by a rename first: at no instant is half a project to be seen. False if it isn't due.
+
+    Nobody writes a want or a secret meanwhile, so that none is taken along by mistake. FileNotFoundError if it is not here.
+    """
+    layout = handle.layout
+    grave = staging.grave_path(layout.store)
+    with locks.hold(layout.want_lock):
+        if not is_due():
+            return False
+        os.rename(layout.root, grave)
+        files.fsync_directory(os.path.dirname(layout.root))
+    forget(layout)
+    staging.remove(grave)
+    return True
 
 
 def unknown(project: str) -> NotFound:

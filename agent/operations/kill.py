@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any, Dict, Optional
 
 from agent.errors import Busy, Conflict
 from agent.model import AGENT_PROJECT, StopPolicy
-from agent.operations.agent import Agent, changing, remember, unknown, volatile_warnings
+from agent.operations.agent import Agent, bury, changing, remember, unknown, volatile_warnings
 from agent.shim.handle import Handle
-from agent.shim.record import Record, Want, forget, needs_shim
-from agent.store import releases, staging
+from agent.shim.record import Record, Want, needs_shim
+from agent.store import releases
 
 #: Beyond the grace period: what SIGKILL, and a shim that has to be started for it, may take.
 _SLACK_SECONDS = 10.0
@@ -52,7 +51,7 @@ def _kill(agent: Agent, project: str, grace_seconds: Optional[float], purge: boo
     if warnings:
         reply["warnings"] = warnings
     if purge:
-        _purge(agent, handle, by)
+        _purge(handle, by)
     return reply
 
 
@@ -95,16 +94,16 @@ def _grace_seconds(handle: Handle) -> float:
     return (release.stop if release else StopPolicy()).grace_seconds
 
 
-def _purge(agent: Agent, handle: Handle, by: str) -> None:
-    """Delete releases, logs and data, by a rename first: at no instant is half a project to be seen."""
+def _purge(handle: Handle, by: str) -> None:
+    """Delete releases, logs and data."""
     with changing(handle, "purge", by):
-        want = handle.want()
-        if want is not None and want.up:
+        if not bury(handle, lambda: not _is_up(handle)):
             raise Conflict(
                 f"{handle.layout.project} was killed and launched again before it could be purged.", "Send the purge again.",
                 project=handle.layout.project,
             )  # fmt: skip
-        grave = staging.grave_path(agent.store)
-        os.rename(handle.layout.root, grave)
-        forget(handle.layout)
-        staging.remove(grave)
+
+
+def _is_up(handle: Handle) -> bool:
+    want = handle.want()
+    return want is not None and want.up

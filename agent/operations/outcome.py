@@ -79,12 +79,10 @@ def _await(agent: Agent, handle: Handle, want: Want, before: Optional[Record], b
         )  # fmt: skip
     if record.generation > want.generation or outcome is None or outcome.generation != want.generation:
         raise _cancelled(handle, project, version)
-    try:
-        conclude(agent, handle)
-    except OSError as error:
-        if error.errno not in standin.REFUSALS:
-            raise
-        sys.stderr.write(f"{project} {version}: {error}; the outcome is concluded later\n")  # by the reconcile loop
+    conclude_later_if_need_be(agent, handle)
+    now = handle.want()
+    if outcome.ready and now is not None and not now.up:  # killed before it was concluded; it is what a restart brings back
+        releases.point_current(handle.layout, version)
     remember(handle, event, version=version, by=by, ready=outcome.ready, reason=outcome.reason)
     if not outcome.ready:
         raise _failure(handle, project, outcome, fallback)
@@ -136,6 +134,16 @@ def _patience(handle: Handle, before: Optional[Record], version: str) -> float:
 def _explanation(handle: Handle) -> str:
     record = handle.record()
     return record.explanation if record is not None else "its shim has not said anything"
+
+
+def conclude_later_if_need_be(agent: Agent, handle: Handle) -> None:
+    """As `conclude`; what a disk refuses, the reconcile loop does once it can be done."""
+    try:
+        conclude(agent, handle)
+    except OSError as error:
+        if error.errno not in standin.REFUSALS:
+            raise
+        sys.stderr.write(f"{handle.layout.project}: {error}; the outcome is concluded later\n")
 
 
 def conclude(agent: Agent, handle: Handle) -> None:

@@ -10,17 +10,22 @@ from agent.operations import own
 from agent.operations.agent import Agent
 from agent.operations.restart import start_again
 from agent.store import releases
+from agent.store.layout import ProjectLayout
 
 
 def rollback(agent: Agent, project: str, version: Optional[str], by: str) -> Tuple[int, Dict[str, Any]]:
     """Run `version`, or the newest release that is older than the current one and not in quarantine."""
-    layout = agent.known(project).layout
+    return start_again(agent, project, lambda layout: _choose(layout, version), "rollback", by)
+
+
+def _choose(layout: ProjectLayout, version: Optional[str]) -> str:
+    project = layout.project
     kept = releases.versions(layout)
     current = releases.current(layout)
     if version is None:
         older = kept[: kept.index(current)] if current in kept else kept
         if project == AGENT_PROJECT:
-            older = [version for version in older if version not in own.quarantined_versions(agent.store)]
+            older = [version for version in older if version not in own.quarantined_versions(layout.store)]
         if not older:
             raise Conflict(
                 f"{project} has no release older than {current}.",
@@ -34,4 +39,4 @@ def rollback(agent: Agent, project: str, version: Optional[str], by: str) -> Tup
             f"It has: {', '.join(kept) or 'none'}.",
             project=project,
         )
-    return start_again(agent, project, version, "rollback", by)
+    return version

@@ -79,8 +79,10 @@ class Run:
     def _start(self, version: str) -> None:
         assert self.want is not None
         again, run = self.record.state == machine.BACKOFF, self._next_run()
+        # what is started again, while another release is prepared or proves itself beside it, is no launch of that one
+        generation = self.record.generation if again else self.want.generation
         self.journal.note(
-            generation=self.want.generation, version=version, settled=False, run=run, last_run=run, pid=None, start_time=None,
+            generation=generation, version=version, settled=False, run=run, last_run=run, pid=None, start_time=None,
             adopted=False, killed=(), survivors=(), next_start_at=None, boot_id=procfs.boot_id(), started_at=clock.timestamp(),
             restarts=self.record.restarts + 1 if again else 0, failures=self.record.failures if again else 0, ended=None,
             gone_clock=None, stop=None, cgroup=None, started_clock=time.monotonic(),

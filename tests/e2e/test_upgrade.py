@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Iterator, List
 
@@ -197,6 +198,23 @@ def test_a_successor_that_somebody_kills_is_not_quarantined(upgradable: AgentHos
     assert upgradable.status(AGENT)["quarantine"] == {}
     assert (upgradable.agent_pid, upgradable.projects()) == (agent, [AGENT, "hello"])
     assert upgradable.launch(AGENT, path).status == 201
+
+
+def test_the_old_agent_may_die_in_the_middle_of_a_proof(upgradable: AgentHost, pyz: str) -> None:
+    path = bundles.release(pyz, upgradable.artifacts, "good")
+
+    def launch() -> None:
+        with contextlib.suppress(OSError, HTTPException):  # the agent that was asked is killed
+            upgradable.launch(AGENT, path)
+
+    caller = threading.Thread(target=launch)
+    caller.start()
+    successor = eventually(lambda: upgradable.record(AGENT)["successor"], 30, "the proof is under way")
+    upgradable.crash_agent()
+    caller.join()
+    eventually(lambda: _at_work(upgradable) == "9.9-good", 60, lambda: f"it takes over: {upgradable.record(AGENT)}")
+    assert upgradable.agent_pid == successor["pid"]
+    eventually(lambda: os.readlink(upgradable.path("projects", AGENT, "current")) == "releases/9.9-good", 30, "it is current")
 
 
 def test_a_quarantined_file_is_not_what_a_start_runs(upgradable: AgentHost, pyz: str) -> None:
