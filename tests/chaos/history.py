@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Optional, Sequence, Set, Tuple
 
 LOST = 0
 #: So many calls are shown before the first that does not fit.
@@ -17,15 +17,36 @@ _CONTEXT = 15
 
 @dataclass(frozen=True)
 class Project:
-    """One project as the model has it: unknown to the host, down, or up with a version."""
+    """One project as the model has it. `version` runs (None: it is down), `current` ran well last, `kept` are the releases there
+    are, oldest first. One that was never launched may have secrets, and releases that an interrupted launch left."""
 
     known: bool = False
     version: Optional[str] = None
+    current: Optional[str] = None
+    kept: Tuple[str, ...] = ()
+    secrets: FrozenSet[str] = frozenset()
+
+    def runs(self, version: str) -> Project:
+        """After a launch of this version that went well."""
+        return replace(self, known=True, version=version, current=version, kept=self.keeps(version))
+
+    def keeps(self, version: str) -> Tuple[str, ...]:
+        """The releases, when this version is one of them."""
+        return self.kept if version in self.kept else (*self.kept, version)
+
+    @property
+    def down(self) -> Project:
+        """After a kill."""
+        return replace(self, version=None)
+
+    @property
+    def older(self) -> Optional[str]:
+        """What a rollback goes back to that names no version."""
+        before = self.kept[: self.kept.index(self.current)] if self.current in self.kept else self.kept
+        return before[-1] if before else None
 
 
-UNKNOWN, DOWN = Project(), Project(True)
-#: The version that a restart brought back when its answer does not say which.
-SOME = "some"
+UNKNOWN = Project()
 
 
 @dataclass
@@ -41,54 +62,109 @@ class Call:
     reply: Dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        told = {name: self.reply[name] for name in ("status", "version", "want", "state", "pid", "detail") if name in self.reply}
+        names = ("status", "version", "want", "state", "pid", "secrets", "step", "detail")
+        told = {name: self.reply[name] for name in names if name in self.reply}
         return f"{self.began:9.3f}–{self.ended:9.3f} #{self.client} {self.verb} {self.argument} → {self.status} {told}"
+
+
+Effect = Callable[[Call, Project], Iterator[Project]]
 
 
 def effects(call: Call, now: Project) -> Iterator[Project]:
     """The states that the project may be in after this call with this answer; none if the answer is a lie."""
-    if call.status == LOST:
+    if call.status == LOST:  # that it had none is tried anyway
+        yield from set(_PARTIAL[call.verb](call, now)) - {now}
+    elif call.status == 507 or (call.status == 409 and call.reply.get("under_way")):  # refused before anything was done
         yield now
-        if call.verb not in ("status", "broken") and (now.known or call.verb == "launch"):
-            yield _target(call, now)
-    elif call.status in (409, 429, 503):  # not now, superseded, or still under way
-        yield now
-        if call.verb in ("launch", "restart", "kill", "purge") and (now.known or call.verb == "launch"):
-            yield _target(call, now)
-            yield Project(True, now.version)
-            yield DOWN
+    elif call.status in (409, 429, 503) and not _has_nothing_to_run(call):  # not now, superseded, or still under way
+        yield from {now, *_PARTIAL[call.verb](call, now)}
     else:
         yield from _EFFECTS[call.verb](call, now)
 
 
+def _has_nothing_to_run(call: Call) -> bool:
+    """What a restart and a rollback say on top of what every change may say."""
+    return call.status == 409 and call.verb in ("restart", "rollback") and "step" not in call.reply
+
+
 def _is_one_of(now: Project, end: Sequence[Project]) -> bool:
-    return now in end or (now.version == SOME and any(project.version for project in end))
+    """Whatever order the releases are in: no answer tells it."""
+    return any(replace(now, kept=()) == replace(one, kept=()) and sorted(now.kept) == sorted(one.kept) for one in end)
 
 
 def _parts(call: Call) -> Iterator[Call]:
-    """A purge is a kill, and then the end of what is down."""
+    """A purge is a kill, and then the end of what is down; only the end has to wait for others."""
     if call.verb == "purge":
-        yield replace(call, verb="kill")
+        yield replace(call, verb="kill", reply={})
     yield call
 
 
-def _target(call: Call, now: Project) -> Project:
-    if call.verb == "launch":
-        return Project(True, call.argument)
-    if call.verb == "restart":
-        return Project(True, now.version or SOME)
-    return {"kill": DOWN, "purge": UNKNOWN}[call.verb]
+# -- a call that may have been carried out in part ----------------------------------------------------------------
 
+
+def _launched_in_part(call: Call, now: Project) -> Iterator[Project]:
+    yield replace(now, kept=now.keeps(call.argument))
+    yield from _started_in_part(call.argument, now)
+    yield from _started_in_part(call.argument, replace(now, kept=now.keeps(call.argument)))
+
+
+def _started_in_part(version: Optional[str], now: Project) -> Iterator[Project]:
+    if version not in now.kept:
+        return
+    for running in (version, now.version, None):
+        for current in (version, now.current):
+            yield replace(now, known=True, version=running, current=current)
+
+
+def _restarted_in_part(call: Call, now: Project) -> Iterator[Project]:
+    if now.known:
+        yield from _started_in_part(now.current, now)
+
+
+def _rolled_back_in_part(call: Call, now: Project) -> Iterator[Project]:
+    if now.known:
+        yield from _started_in_part(call.argument or now.older, now)
+
+
+def _ended_in_part(call: Call, now: Project) -> Iterator[Project]:
+    yield now.down
+
+
+def _purged_in_part(call: Call, now: Project) -> Iterator[Project]:
+    if now.known and now.version is None:
+        yield UNKNOWN
+
+
+def _secret_set_in_part(call: Call, now: Project) -> Iterator[Project]:
+    yield replace(now, secrets=now.secrets | {call.argument})
+
+
+def _secret_deleted_in_part(call: Call, now: Project) -> Iterator[Project]:
+    yield replace(now, secrets=now.secrets - {call.argument})
+
+
+def _nothing(call: Call, now: Project) -> Iterator[Project]:
+    yield now
+
+
+_PARTIAL: Dict[str, Effect] = {
+    "launch": _launched_in_part, "broken": _nothing, "kill": _ended_in_part, "purge": _purged_in_part,
+    "restart": _restarted_in_part, "rollback": _rolled_back_in_part, "status": _nothing, "logs": _nothing,
+    "set secret": _secret_set_in_part, "delete secret": _secret_deleted_in_part, "secrets": _nothing,
+}  # fmt: skip
+
+
+# -- a call that was answered -------------------------------------------------------------------------------------
 
 #: Where a launch ends when the new process, or the turn that starts it, is killed before its program runs.
 _KILLED_STEPS = ("start", "ready")
 
 
 def _launched(call: Call, now: Project) -> Iterator[Project]:
-    if call.status == 201 or (call.status == 200 and now.version in (call.argument, SOME)):
-        yield Project(True, call.argument)
+    if call.status == 201 or (call.status == 200 and now.version == call.argument):
+        yield now.runs(call.argument)
     elif call.status == 422 and call.reply["step"] in _KILLED_STEPS:
-        yield Project(True, now.version)
+        yield replace(now, known=True)
 
 
 def _refused(call: Call, now: Project) -> Iterator[Project]:
@@ -98,23 +174,38 @@ def _refused(call: Call, now: Project) -> Iterator[Project]:
 
 def _killed(call: Call, now: Project) -> Iterator[Project]:
     if call.status == 404:  # it was here no more when the call had ended it, or from the beginning
-        yield DOWN if now.known else now
+        yield now.down
     elif call.status == 200 and now.known:
-        yield DOWN
+        yield now.down
 
 
 def _purged(call: Call, now: Project) -> Iterator[Project]:
-    if call.status == (200 if now == DOWN else 404):
+    if call.status == 404 and not now.known:
+        yield now
+    elif call.status == 200 and now.known and now.version is None:
         yield UNKNOWN
 
 
 def _restarted(call: Call, now: Project) -> Iterator[Project]:
-    if call.status == 200 and now.known:
-        yield Project(True, call.reply["version"])
-    elif call.status == 404 and not now.known:
+    yield from _started_again(call, now, now.current)
+
+
+def _rolled_back(call: Call, now: Project) -> Iterator[Project]:
+    version = call.argument or now.older
+    if call.status == 404 and now.known and call.argument not in ("", *now.kept):
+        yield now
+    else:
+        yield from _started_again(call, now, version if version in now.kept else None)
+
+
+def _started_again(call: Call, now: Project, version: Optional[str]) -> Iterator[Project]:
+    """`version` is what it has to be that runs; None if there is nothing to run."""
+    if call.status == 200 and now.known and version is not None and call.reply["version"] == version:
+        yield now.runs(version)
+    elif (call.status == 404 and not now.known) or (call.status == 409 and version is None):
         yield now
     elif call.status == 422 and call.reply["step"] in _KILLED_STEPS:
-        yield from (now, DOWN)
+        yield from {now, now.down, replace(now, version=now.current)}
 
 
 def _told(call: Call, now: Project) -> Iterator[Project]:
@@ -126,8 +217,29 @@ def _told(call: Call, now: Project) -> Iterator[Project]:
         yield now
 
 
-_EFFECTS = {
-    "launch": _launched, "broken": _refused, "kill": _killed, "purge": _purged, "restart": _restarted, "status": _told,
+def _showed_logs(call: Call, now: Project) -> Iterator[Project]:
+    if now.known == (call.status == 200):
+        yield now
+
+
+def _set_secret(call: Call, now: Project) -> Iterator[Project]:
+    if call.status == (200 if call.argument in now.secrets else 201):
+        yield replace(now, secrets=now.secrets | {call.argument})
+
+
+def _deleted_secret(call: Call, now: Project) -> Iterator[Project]:
+    if call.status == (200 if call.argument in now.secrets else 404):
+        yield replace(now, secrets=now.secrets - {call.argument})
+
+
+def _named_secrets(call: Call, now: Project) -> Iterator[Project]:
+    if (now.secrets == set(call.reply["secrets"])) if call.status == 200 else (not now.known and not now.secrets):
+        yield now
+
+
+_EFFECTS: Dict[str, Effect] = {
+    "launch": _launched, "broken": _refused, "kill": _killed, "purge": _purged, "restart": _restarted, "rollback": _rolled_back,
+    "status": _told, "logs": _showed_logs, "set secret": _set_secret, "delete secret": _deleted_secret, "secrets": _named_secrets,
 }  # fmt: skip
 
 
@@ -147,7 +259,7 @@ def explain(calls: Sequence[Call], end: Sequence[Project]) -> Optional[str]:
         seen.add((left, now))
         furthest = min(furthest, (left, now), key=lambda state: len(state[0]))
         first_end = min((ordered[index].ended for index in left), default=math.inf)
-        for index in left:
+        for index in sorted(left, key=lambda index: ordered[index].status != LOST):  # the last one is tried first
             if ordered[index].began <= first_end:
                 todo += [(left - {index}, after) for after in effects(ordered[index], now)]
     left, now = furthest

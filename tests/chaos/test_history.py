@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.history import DOWN, LOST, UNKNOWN, Call, Project, explain
+from tests.chaos.history import LOST, UNKNOWN, Call, Project, explain
 
-ONE, TWO = Project(True, "1"), Project(True, "2")
+ONE = UNKNOWN.runs("1")
+#: Both releases are there; of two launches it is the second, of one after a rollback the first that runs.
+TWO, BACK = ONE.runs("2"), ONE.runs("2").runs("1")
 
 
 def call(verb: str, argument: str, began: float, ended: float, answered: int, **reply: Any) -> Call:
@@ -23,9 +25,15 @@ def call(verb: str, argument: str, began: float, ended: float, answered: int, **
         ([call("launch", "1", 0, 9, 201), call("status", "", 2, 3, 404), call("status", "", 4, 5, 200, want="up")], ONE),
         ([call("launch", "1", 0, 1, LOST), call("kill", "", 2, 3, 404), call("status", "", 4, 5, 200, want="up")], ONE),
         ([call("launch", "1", 0, 9, 201), call("launch", "2", 0, 9, 201)], TWO),
-        ([call("launch", "1", 0, 9, 201), call("launch", "2", 0, 9, 201)], ONE),
-        ([call("launch", "1", 0, 1, 201), call("kill", "", 2, 3, 200, status="Successful", killed=[7])], DOWN),
+        ([call("launch", "1", 0, 9, 201), call("launch", "2", 0, 9, 201)], BACK),
+        ([call("launch", "1", 0, 1, 201), call("kill", "", 2, 3, 200, status="Successful", killed=[7])], ONE.down),
         ([call("launch", "1", 0, 1, LOST)], UNKNOWN),
+        ([call("launch", "1", 0, 1, LOST), call("rollback", "1", 2, 3, 404)], Project(kept=("1",))),
+        ([call("launch", "1", 0, 1, 201), call("launch", "2", 2, 3, 201), call("rollback", "", 4, 5, 200, version="1")], BACK),
+        ([call("launch", "1", 0, 1, 201), call("rollback", "", 2, 3, 409, detail="none is older")], ONE),
+        ([call("set secret", "a", 0, 3, 201), call("set secret", "a", 0, 3, 200)], Project(secrets=frozenset("a"))),
+        ([call("set secret", "a", 0, 1, 201), call("delete secret", "a", 2, 3, LOST), call("secrets", "", 4, 5, 404)], UNKNOWN),
+        ([call("launch", "1", 0, 1, 201), call("purge", "", 2, 3, 409, under_way=True)], ONE.down),
     ],
 )
 def test_an_order_is_found(calls: Any, end: Project) -> None:
@@ -40,7 +48,14 @@ def test_an_order_is_found(calls: Any, end: Project) -> None:
         ([call("launch", "1", 0, 1, 201), call("kill", "", 2, 3, 200, status="Successful", killed=[7])], ONE),
         ([call("launch", "1", 0, 1, 201), call("launch", "2", 2, 3, 200)], ONE),
         ([call("launch", "1", 0, 1, 201), call("purge", "", 2, 3, 200), call("kill", "", 4, 5, 200)], UNKNOWN),
-        ([call("broken", "x", 0, 1, 201)], Project(True, "x")),
+        ([call("launch", "1", 0, 1, 201), call("purge", "", 2, 3, 409, under_way=True)], UNKNOWN),
+        ([call("broken", "x", 0, 1, 201)], UNKNOWN.runs("x")),
+        ([call("launch", "1", 0, 1, 201), call("launch", "2", 2, 3, 201), call("rollback", "", 4, 5, 200, version="2")], TWO),
+        ([call("launch", "1", 0, 1, 201), call("launch", "2", 2, 3, 201), call("restart", "", 4, 5, 200, version="1")], BACK),
+        ([call("launch", "1", 0, 1, 201), call("rollback", "1", 2, 3, 409, detail="none is older")], ONE),
+        ([call("launch", "1", 0, 1, 507)], ONE),
+        ([call("set secret", "a", 0, 3, 201), call("set secret", "a", 0, 3, 201)], Project(secrets=frozenset("a"))),
+        ([call("set secret", "a", 0, 1, 201), call("secrets", "", 2, 3, 200, secrets=[])], UNKNOWN),
     ],
 )
 def test_a_lie_is_told(calls: Any, end: Project) -> None:

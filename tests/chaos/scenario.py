@@ -1,0 +1,115 @@
+"""Eight clients and what disturbs them, and afterwards what has to be so: no lie, no lost line, nothing left over."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, List, Optional, Sequence
+
+from tests.chaos.clients import PROJECTS, UPGRADED, Client, Supply, find_hole
+from tests.chaos.disturbances import Disturbance
+from tests.chaos.history import UNKNOWN, Call, Project, explain
+from tests.support.agent import AGENT, AgentHost
+from tests.support.processes import Process
+from tests.support.wait import eventually
+
+CLIENTS = 8
+CALLS = int(os.environ.get("ANT_CHAOS_CALLS", "80"))
+SEED = int(os.environ.get("ANT_CHAOS_SEED", "1"))
+
+
+def play(host: AgentHost, supplied: Supply, disturbances: Sequence[Disturbance], seed: int, is_whole: bool = True) -> None:
+    """Let the clients make their calls; AssertionError for whatever is not as it was promised, with the whole story.
+
+    `is_whole`: no disk refuses output, so that no line may be missing.
+    """
+    clients = [Client(host, number, seed, CALLS, supplied, is_whole) for number in range(CLIENTS)]
+    for thread in (*clients, *disturbances):
+        thread.start()
+    for client in clients:
+        client.join()
+    for disturbance in disturbances:
+        disturbance.end()
+    story = "\n".join(sorted(line for disturbance in disturbances for line in disturbance.done))
+    wrong = [line for client in clients for line in client.wrong]
+    assert wrong == [], f"{wrong[:3]}\n{story}\n{host.output()}\n{host.agent_output()}"
+    check_agent(host, story)
+    for project in PROJECTS:
+        calls = [call for client in clients for call in client.calls[project]]
+        explanation = explain(calls, [settled(host, project)])
+        assert explanation is None, f"{project}: {explanation}\n{story}"
+        if is_whole and host.request("GET", f"/project/{project}").status == 200:
+            hole = find_hole(host.project_output(project))
+            assert hole is None, f"{project}: {hole}\n{story}"
+    check_upgrades([call for client in clients for call in client.calls[AGENT]], story)
+
+
+def check_agent(host: AgentHost, story: str) -> None:
+    """Nothing happened that nobody foresaw; one agent, one shim of its own, nothing left over."""
+    assert "incident" not in host.agent_output(), f"{story}\n{host.agent_output()}"
+    events = host.read("projects", AGENT, "logs", "events.jsonl").decode()
+    assert "shim_failed" not in events, f"{story}\n{events}"
+    eventually(lambda: is_well(host), 60, lambda: f"all is well: {_state(host)}\n{story}")
+
+
+def check_upgrades(calls: Sequence[Call], story: str) -> None:
+    """They may be in vain while processes are killed, and nothing else."""
+    for call in calls:
+        assert call.status in UPGRADED, f"{call}\n{story}"
+
+
+def is_well(host: AgentHost) -> bool:
+    """One shim, one agent, the wanted release of it, and nothing left of a proof or of an upload."""
+    record, want = host.record(AGENT), json.loads(host.read("projects", AGENT, "want.json"))
+    if (record["state"], record["successor"], record["version"]) != ("ready", None, want["release"]):
+        return False
+    there = [process.pid for role in ("shim", "agent") for process in _those(host, role)]
+    is_current = os.readlink(host.path("projects", AGENT, "current")) == f"releases/{record['version']}"
+    is_clean = not host.staging() and set(host.projects()) <= {AGENT, *PROJECTS}
+    return there == [record["shim"]["pid"], record["pid"]] and is_current and is_clean
+
+
+def _those(host: AgentHost, role: str) -> List[Process]:
+    """The processes that are an agent, or an agent's own shim, by their command lines."""
+    return [process for process in host.processes() if process.command.split()[4:6] == [role, host.store]]
+
+
+def _state(host: AgentHost) -> object:
+    there = [str(process) for process in host.processes()]
+    return host.record(AGENT), host.read("projects", AGENT, "want.json"), there, host.staging(), host.projects()
+
+
+def settled(host: AgentHost, project: str) -> Project:
+    """What the project is once nothing is under way: one process for what is up, none for what is not."""
+
+    def look() -> Any:
+        answer = host.request("GET", f"/project/{project}")
+        alive = [process.pid for process in host.project_processes(project)]
+        if answer.status == 404:
+            return None if alive else on_disk(host, project, False, None)
+        status = answer.json
+        if status["want"] == "down":
+            is_settled = not alive and status["pid"] is None and status["state"] in ("exited", "failed")
+            return on_disk(host, project, True, None) if is_settled else None
+        is_settled = status["state"] == "ready" and alive == [status["pid"]] and status["shim_pid"]
+        return on_disk(host, project, True, status["version"]) if is_settled else None
+
+    def seen() -> str:
+        kernel = ", ".join(map(str, host.project_processes(project)))
+        return f"{project}: {host.request('GET', f'/project/{project}')}; alive: {kernel}; agent: {host.status(AGENT)}"
+
+    found = eventually(look, 60, seen)
+    assert isinstance(found, Project)
+    return found
+
+
+def on_disk(host: AgentHost, project: str, known: bool, version: Optional[str]) -> Project:
+    """The project with the releases and secrets that are in the store."""
+    folder = host.path("projects", project)
+    if not os.path.isdir(folder):
+        return UNKNOWN
+    names = os.listdir(f"{folder}/releases") if os.path.isdir(f"{folder}/releases") else []
+    kept = {name[: name.index(".json")] for name in names if ".json" in name}
+    current = os.path.basename(os.readlink(f"{folder}/current")) if os.path.islink(f"{folder}/current") else None
+    secrets = os.listdir(f"{folder}/secrets") if os.path.isdir(f"{folder}/secrets") else []
+    return Project(known, version, current, tuple(sorted(kept)), frozenset(secrets))
