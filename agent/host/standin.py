@@ -36,6 +36,9 @@ def put(path: str, document: Dict[str, Any], refusal: OSError) -> None:
     if refusal.errno not in REFUSALS or not os.path.exists(path) or not _make_ours(os.path.dirname(place)):
         raise refusal
     files.write_json(place, document, durable=False)
+    modified = os.stat(path).st_mtime_ns
+    if os.stat(place).st_mtime_ns < modified:  # the clock went back
+        os.utime(place, ns=(modified, modified))
 
 
 def read_json(path: str) -> Optional[Dict[str, Any]]:

@@ -115,6 +115,16 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.sendbuf_len = min(self.sendbuf_len, SEND_BYTES)
 
     @property
+    def last_activity(self) -> float:
+        """When it was last heard or spoken to (monotonic clock)."""
+        return self._last_activity
+
+    @last_activity.setter
+    def last_activity(self, _now: float) -> None:
+        """Waitress says so by the wall clock, which may be set back by years: then nothing would ever be idle."""
+        self._last_activity = time.monotonic()
+
+    @property
     def is_idle(self) -> bool:
         """Nothing is received, worked on or sent."""
         return not (self.requests or self.request or self.total_outbufs_len or self._waiting)
@@ -149,7 +159,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             if not data or self._lingered_bytes > LINGER_BYTES:
                 self.handle_close()
         elif data:
-            self.last_activity = time.time()
+            self.last_activity = time.monotonic()
             self.received(data)
         elif self.request is not None:
             self._cut()
@@ -234,7 +244,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self.total_outbufs_len -= count
             sent += count
         if sent:
-            self.last_activity = time.time()
+            self.last_activity = time.monotonic()
         return sent > 0
 
     def handle_close(self) -> None:

@@ -160,6 +160,7 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
 
     channel_class = Channel
     draining = False
+    next_channel_cleanup: float
     active_channels: Dict[int, Channel]
 
     def __init__(self, app: Any, listener: socket.socket, dispatcher: Any, settings: ServerSettings, gate: Gate) -> None:
@@ -188,6 +189,14 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
             app, self.channels, False, own, dispatcher=dispatcher, adj=adjustments, sockinfo=address, bind_socket=False
         )
         os.set_blocking(self.trigger.trigger, False)
+
+    def readable(self) -> bool:
+        """Never, since the front thread accepts. It is asked in each turn; Waitress's own goes by the wall clock."""
+        now = time.monotonic()
+        if now >= self.next_channel_cleanup:
+            self.next_channel_cleanup = now + self.adj.cleanup_interval
+            self.maintenance(now)
+        return False
 
     def pull_trigger(self) -> None:
         """Wake the loop. Never blocks, takes no lock, and does nothing once the loop is closed."""
@@ -233,7 +242,7 @@ class _Loop(TcpWSGIServer):  # type: ignore[misc]
     def close_idle(self, idle_seconds: float) -> None:
         """Close what has been idle for so long; a request may be on its way on a connection that just spoke."""
         for channel in list(self.active_channels.values()):
-            if channel.is_idle and time.time() - channel.last_activity >= idle_seconds:
+            if channel.is_idle and time.monotonic() - channel.last_activity >= idle_seconds:
                 channel.will_close = True
 
     def close(self) -> None:

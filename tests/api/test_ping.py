@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
+import time
 from typing import Callable, ClassVar, List
 
 import pytest
 
+from agent.web import server
 from tests.api.conftest import BEARER, RAW, Web, head, read_until_end
 from tests.support.wait import eventually
 
@@ -166,6 +169,18 @@ def test_a_drained_server_leaves_its_queue_to_the_next(web: Web) -> None:
         web.server = web.make_server()
         web.thread = web.start(web.server)
         assert read_until_end(waiting).endswith(b"pong")
+
+
+def test_a_clock_that_goes_back_leaves_no_connection_open(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "DRAIN_SECONDS", math.inf)
+    with web.connect() as idle:
+        key = BEARER["Authorization"].encode()
+        idle.sendall(b"GET /project HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + key + b"\r\n\r\n")
+        assert idle.recv(65536).startswith(b"HTTP/1.1 ")
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now - 1e8)
+        web.server.drain()
+        eventually(lambda: not web.thread.is_alive(), 30, "the end of the drained server")
 
 
 def test_a_draining_server_finishes_what_is_in_flight(web: Web) -> None:

@@ -96,3 +96,12 @@ def test_memory_that_somebody_else_has_made_ready_is_not_used(
     with pytest.raises(OSError, match="No space left"):
         standin.write_json(path, {"is": 2})
     assert standin.read_json(path) == {"is": 1}
+
+
+def test_a_clock_that_went_back_makes_no_stand_in_old(path: str, refuse: Callable[[int], None]) -> None:
+    standin.write_json(path, {"is": 1})
+    later = os.stat(path).st_mtime + 3600
+    os.utime(path, (later, later))
+    refuse(errno.ENOSPC)
+    standin.write_json(path, {"is": 2})
+    assert standin.read_json(path) == {"is": 2}
