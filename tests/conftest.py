@@ -23,8 +23,8 @@ ALLOWED_SKIPS = (
     r"no host can be emulated here: (?s:.*)",  # without qemu, mmdebstrap, a mirror or the rights to make an image
     r"needs a writable cgroup v2 tree",
     r"chromium does not start here",
-    r"needs to mount a tmpfs",
     r"atheris can't be installed here: (?s:.*)",  # it has wheels for Linux on x86-64 only
+    r"needs to mount a (tmpfs|disk image)",
     r"ssh-keygen is not installed",
     r"\w+ is not installed",  # an optional program; .ci/run installs what it can
 )

@@ -24,6 +24,8 @@ VERBS = {
     "launch": 12, "broken": 2, "kill": 6, "purge": 2, "restart": 4, "rollback": 4, "status": 8, "logs": 3, "follow": 1,
     "set secret": 2, "delete secret": 1, "secrets": 2,
 }  # fmt: skip
+#: Those that change nothing.
+TELLING = ("status", "logs", "secrets", "broken")
 #: How an upgrade may end while processes are killed: done, there already, beside another, given up, not now.
 UPGRADED = (200, 201, 409, 422, 503, LOST)
 _FOLLOWED_SECONDS = 1.0
@@ -47,22 +49,29 @@ def supply(host: AgentHost, pyz: str, has_agents: bool) -> Supply:
 
 
 class Client(threading.Thread):
-    """Makes so many calls; a refused connection is nobody's answer, and output with a hole in it is no answer either."""
+    """Makes so many calls, or fewer once it is `over`.
+
+    A refused connection is nobody's answer, and output with a hole in it is no answer either.
+    """
 
     def __init__(self, host: AgentHost, number: int, seed: int, calls: int, supplied: Supply, is_whole: bool = True) -> None:
         super().__init__(daemon=True)
         self.calls: Dict[str, List[Call]] = {project: [] for project in (*PROJECTS, AGENT)}
         self.wrong: List[str] = []
+        self.over, self.made = threading.Event(), 0
         self._host, self._number, self._supplied, self._count, self._is_whole = host, number, supplied, calls, is_whole
         self._random = random.Random(seed * 1000 + number)
 
     def run(self) -> None:
         for _ in range(self._count):
+            if self.over.is_set():
+                return
             project = self._random.choice(PROJECTS)
             verb = self._random.choices(list(VERBS), list(VERBS.values()))[0]
             if self._supplied.agents and self._random.random() < 0.02:
                 project, verb = AGENT, "upgrade"
             self._call(project, verb, self._argument(verb))
+            self.made += 1
 
     def _argument(self, verb: str) -> str:
         choices = {
@@ -78,7 +87,8 @@ class Client(threading.Thread):
         try:
             answer = self._make(verb, project, argument)
         except ConnectionRefusedError as error:
-            self.wrong.append(f"{call}: {error}")
+            if not self.over.is_set():
+                self.wrong.append(f"{call}: {error}")
         except (OSError, HTTPException):
             return  # the agent died with it
         else:

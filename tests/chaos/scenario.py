@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from typing import Any, List, Optional, Sequence
+import random
+import time
+from dataclasses import replace
+from typing import Any, Dict, List, Optional, Sequence
 
-from tests.chaos.clients import PROJECTS, UPGRADED, Client, Supply, find_hole
+from tests.chaos.clients import PROJECTS, TELLING, UPGRADED, Client, Supply, find_hole
 from tests.chaos.disturbances import Disturbance
-from tests.chaos.history import UNKNOWN, Call, Project, explain
+from tests.chaos.history import LOST, UNKNOWN, Call, Project, explain
 from tests.support.agent import AGENT, AgentHost
+from tests.support.disk import PoweredDisk
 from tests.support.processes import Process
 from tests.support.wait import eventually
 
@@ -32,7 +37,7 @@ def play(host: AgentHost, supplied: Supply, disturbances: Sequence[Disturbance],
         disturbance.end()
     story = "\n".join(sorted(line for disturbance in disturbances for line in disturbance.done))
     wrong = [line for client in clients for line in client.wrong]
-    assert wrong == [], f"{wrong[:3]}\n{story}\n{host.output()}\n{host.agent_output()}"
+    assert wrong == [], f"{wrong[:3]}\n{story}\n{host.output()}\n{host.agent_output()}\n{_told_of_output(host)}"
     check_agent(host, story)
     for project in PROJECTS:
         calls = [call for client in clients for call in client.calls[project]]
@@ -50,6 +55,17 @@ def check_agent(host: AgentHost, story: str) -> None:
     events = host.read("projects", AGENT, "logs", "events.jsonl").decode()
     assert "shim_failed" not in events, f"{story}\n{events}"
     eventually(lambda: is_well(host), 60, lambda: f"all is well: {_state(host)}\n{story}")
+
+
+def _told_of_output(host: AgentHost) -> str:
+    """What the shims of all projects have told of their runs."""
+    told = []
+    for project in PROJECTS:
+        path = host.path("projects", project, "logs", "events.jsonl")
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                told += [f"{project}: {line}" for line in file.read().splitlines()]
+    return "\n".join(told)
 
 
 def check_upgrades(calls: Sequence[Call], story: str) -> None:
@@ -103,13 +119,61 @@ def settled(host: AgentHost, project: str) -> Project:
     return found
 
 
+def _is_draft(host: AgentHost, path: str) -> bool:
+    """Whether it is one of this boot: others count for nothing."""
+    if not path.endswith(".json.draft"):
+        return False
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    return str(host.record(AGENT)["boot_id"]) in text
+
+
 def on_disk(host: AgentHost, project: str, known: bool, version: Optional[str]) -> Project:
     """The project with the releases and secrets that are in the store."""
     folder = host.path("projects", project)
     if not os.path.isdir(folder):
         return UNKNOWN
     names = os.listdir(f"{folder}/releases") if os.path.isdir(f"{folder}/releases") else []
-    kept = {name[: name.index(".json")] for name in names if ".json" in name}
+    kept = {
+        name[: name.index(".json")] for name in names if name.endswith(".json") or _is_draft(host, f"{folder}/releases/{name}")
+    }  # fmt: skip
     current = os.path.basename(os.readlink(f"{folder}/current")) if os.path.islink(f"{folder}/current") else None
     secrets = os.listdir(f"{folder}/secrets") if os.path.isdir(f"{folder}/secrets") else []
     return Project(known, version, current, tuple(sorted(kept)), frozenset(secrets))
+
+
+def lose_power(host: PoweredDisk, supplied: Supply, seed: int, boots: int) -> None:
+    """Cut the power while the clients call, again and again: what was answered is so afterwards."""
+    chance = random.Random(f"power {seed}")
+    history: Dict[str, List[Call]] = {project: [] for project in PROJECTS}
+    for boot in range(boots):
+        clients = [Client(host, number, seed * 100 + boot, CALLS, supplied, is_whole=False) for number in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        enough = chance.randint(1, CLIENTS * CALLS * 3 // 4)
+        eventually(lambda: sum(client.made for client in clients) >= enough, 600, "calls")  # noqa: B023
+        for client in clients:
+            client.over.set()
+        cut_at = time.monotonic()
+        host.cut_power()
+        for client in clients:
+            client.join()
+        assert [line for client in clients for line in client.wrong] == []
+        host.boot()
+        check_agent(host, f"boot {boot}")
+        for project in PROJECTS:
+            history[project] += survived([call for client in clients for call in client.calls[project]], cut_at)
+            explanation = explain(history[project], [settled(host, project)])
+            assert explanation is None, f"boot {boot}, {project}: {explanation}\nthe power was cut at {cut_at:.3f}"
+
+
+def survived(calls: Sequence[Call], cut_at: float) -> List[Call]:
+    """What was answered before the cut. What only tells, or refuses, may have told of what was then lost."""
+    kept = [call if call.ended < cut_at else _lost(call) for call in calls]
+    lost = min((call.began for call in kept if call.status == LOST and call.verb not in TELLING), default=math.inf)
+    before = [call for call in kept if call.verb not in TELLING or call.ended < lost]
+    return [call if call.ended < lost or call.status < 400 else _lost(call) for call in before]
+
+
+def _lost(call: Call) -> Call:
+    return replace(call, ended=math.inf, status=LOST, reply={})

@@ -10,9 +10,10 @@ from typing import Iterator
 import pytest
 
 from tests.chaos.clients import supply
-from tests.chaos.disturbances import Killer
-from tests.chaos.scenario import SEED, play
+from tests.chaos.disturbances import Clock, Disk, Killer, bend
+from tests.chaos.scenario import SEED, lose_power, play
 from tests.support.agent import AgentHost
+from tests.support.disk import PoweredDisk, SmallDisk
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.newest]
 
@@ -26,3 +27,24 @@ def chaos_host(pyz: str, python: str) -> Iterator[AgentHost]:
 @pytest.mark.parametrize("has_agents", [False, True], ids=["kills", "kills-and-upgrades"])
 def test_our_own_processes_are_killed(chaos_host: AgentHost, pyz: str, has_agents: bool) -> None:
     play(chaos_host, supply(chaos_host, pyz, has_agents), [Killer(chaos_host, SEED)], SEED)
+
+
+def test_the_clock_jumps(pyz: str, python: str) -> None:
+    host = AgentHost(pyz, python)
+    host.pyz = bend(pyz, host)
+    with host:
+        play(host, supply(host, pyz, False), [Clock(host, SEED), Killer(host, SEED)], SEED)
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("is_killed", [False, True], ids=["alone", "and-kills"])
+def test_the_disk_is_full(pyz: str, python: str, is_killed: bool) -> None:
+    with SmallDisk(pyz, python, "size=150m") as host:
+        kills = [Killer(host, SEED)] if is_killed else []
+        play(host, supply(host, pyz, False), [Disk(host, SEED), *kills], SEED, is_whole=False)
+
+
+@pytest.mark.needs_root
+def test_the_power_is_cut(pyz: str, python: str) -> None:
+    with PoweredDisk(pyz, python) as host:
+        lose_power(host, supply(host, pyz, False), SEED, boots=3)

@@ -190,7 +190,9 @@ class AgentHost:
 
     def projects(self) -> List[str]:
         """The ids of all known projects."""
-        return sorted(entry["project"] for entry in self.request("GET", "/project").json["projects"])
+        response = self.request("GET", "/project")
+        assert response.status == 200, response
+        return sorted(entry["project"] for entry in response.json["projects"])
 
     def logs(self, project: str) -> Dict[str, bytes]:
         """`GET /project/<project>/logs`: the members of the tar in their order."""
