@@ -107,6 +107,14 @@ def read_json(path: str) -> Optional[Dict[str, Any]]:
     return document
 
 
+def read_json_if_whole(path: str) -> Optional[Dict[str, Any]]:
+    """As `read_json`, of a file that is not synced: None, too, for what a power cut has left of it."""
+    try:
+        return read_json(path)
+    except ValueError:
+        return None
+
+
 def append_line(path: str, document: Dict[str, Any], limit_bytes: int) -> None:
     """Append one JSON line, its `schema` first, as `append` does."""
     append(path, json.dumps({"schema": SCHEMA, **document}).encode() + b"\n", limit_bytes)

@@ -42,8 +42,8 @@ def put(path: str, document: Dict[str, Any], refusal: OSError) -> None:
 
 
 def read_json(path: str) -> Optional[Dict[str, Any]]:
-    """As `files.read_json`, of the stand-in if there is one."""
-    return files.read_json(_place(path) if exists(path) else path)
+    """As `files.read_json_if_whole`, of the stand-in if there is one."""
+    return files.read_json_if_whole(_place(path) if exists(path) else path)
 
 
 def stamp(path: str) -> Optional[Tuple[int, ...]]:

@@ -134,7 +134,7 @@ def _correction(handle: Handle, want: Optional[Want], record: Record, is_alive: 
 
 def _crashes(layout: ProjectLayout) -> Dict[str, Any]:
     """`crash`, the capsule of the last abnormal end, and `crashes`, what the last ones were, oldest first."""
-    found = (files.read_json(crash_path(layout, run)) for run in crash_runs(layout))
+    found = (files.read_json_if_whole(crash_path(layout, run)) for run in crash_runs(layout))
     capsules: List[Dict[str, Any]] = [capsule for capsule in found if capsule is not None]
     brief = [{name: capsule.get(name) for name in _IN_A_CRASH_LIST} for capsule in capsules]
     return {"crash": capsules[-1] if capsules else None, "crashes": brief}

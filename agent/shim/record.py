@@ -274,7 +274,7 @@ def write_record(layout: ProjectLayout, record: Record) -> None:
 
 
 def read_errand(layout: ProjectLayout, kind: str, about: int) -> Dict[str, Any]:
-    """What the project's last errand has found so far, if it was this one."""
+    """What the project's last errand has found so far, if it was this one, and no power cut tore it."""
     document = standin.read_json(layout.errand)
     if document is None or (document.get("kind"), document.get("about")) != (kind, about):
         return {}

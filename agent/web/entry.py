@@ -60,6 +60,6 @@ def _was_ready(store: StoreLayout) -> bool:
     """Whether this process takes the place of one of the same release."""
     if "PROVE" in os.environ:
         return False
-    record = files.read_json(store.project(AGENT_PROJECT).record) or {}
+    record = files.read_json_if_whole(store.project(AGENT_PROJECT).record) or {}
     outcome = record.get("outcome") or {}
     return bool(outcome.get("ready")) and outcome.get("generation") == record.get("generation")
