@@ -25,6 +25,7 @@ ALLOWED_SKIPS = (
     r"chromium does not start here",
     r"atheris can't be installed here: (?s:.*)",  # it has wheels for Linux on x86-64 only
     r"needs to mount a (tmpfs|disk image)",
+    r"needs a namespace of processes",
     r"ssh-keygen is not installed",
     r"\w+ is not installed",  # an optional program; .ci/run installs what it can
 )

@@ -80,8 +80,11 @@ def is_well(host: AgentHost) -> bool:
     if (record["state"], record["successor"], record["version"]) != ("ready", None, want["release"]):
         return False
     there = [process.pid for role in ("shim", "agent") for process in _those(host, role)]
-    is_current = os.readlink(host.path("projects", AGENT, "current")) == f"releases/{record['version']}"
-    is_clean = not host.staging() and set(host.projects()) <= {AGENT, *PROJECTS}
+    current = host.path("projects", AGENT, "current")
+    is_current = os.path.islink(current) and os.readlink(current) == f"releases/{record['version']}"
+    listed = host.request("GET", "/project")
+    assert listed.status == 200, f"{listed}\n{host.agent_output()}"
+    is_clean = not host.staging() and {entry["project"] for entry in listed.json["projects"]} <= {AGENT, *PROJECTS}
     return there == [record["shim"]["pid"], record["pid"]] and is_current and is_clean
 
 

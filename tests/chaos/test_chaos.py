@@ -5,10 +5,13 @@ ANT_CHAOS_CALLS (a client) and ANT_CHAOS_SEED choose how long and which. It is s
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Iterator
 
 import pytest
 
+import build
 from tests.chaos.clients import supply
 from tests.chaos.disturbances import Clock, Disk, Killer, bend
 from tests.chaos.scenario import SEED, lose_power, play
@@ -42,6 +45,22 @@ def test_the_disk_is_full(pyz: str, python: str, is_killed: bool) -> None:
     with SmallDisk(pyz, python, "size=150m") as host:
         kills = [Killer(host, SEED)] if is_killed else []
         play(host, supply(host, pyz, False), [Disk(host, SEED), *kills], SEED, is_whole=False)
+
+
+#: A first process that reaps whoever it inherits, as any host has one.
+FIRST = ("sh", "-c", '"$@"; exit $?', "first")
+NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+@pytest.mark.needs_root
+def test_pids_are_used_again_by_strangers(pyz: str, python: str) -> None:
+    if subprocess.run([*NAMESPACE, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("needs a namespace of processes")
+    played = subprocess.run(
+        [*NAMESPACE, *FIRST, sys.executable, "-m", "tests.chaos.strangers", pyz, python], cwd=build.ROOT, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert played.returncode == 0, played.stdout
 
 
 @pytest.mark.needs_root
