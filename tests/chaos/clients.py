@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from tests.chaos.history import LOST, Call
 from tests.support import artifact, bundles, faults
@@ -34,10 +34,14 @@ _LINE = re.compile(rb"(\S+ \d+) (\d+)")
 
 @dataclass(frozen=True)
 class Supply:
-    """What there is to be launched: paths of artifacts by version (and `broken`), and of releases of the agent by name."""
+    """What there is to be launched: paths of artifacts by version (and `broken`), and of releases of the agent by name.
+
+    `rollbacks` are the versions that a rollback asks for, "" for none.
+    """
 
     artifacts: Mapping[str, str]
     agents: Mapping[str, str]
+    rollbacks: Sequence[str] = ("", "1", "2", "3")
 
 
 def supply(host: AgentHost, pyz: str, has_agents: bool) -> Supply:
@@ -75,7 +79,7 @@ class Client(threading.Thread):
 
     def _argument(self, verb: str) -> str:
         choices = {
-            "launch": "123", "rollback": ("", "1", "2", "3"), "set secret": "ab", "delete secret": "ab",
+            "launch": "123", "rollback": self._supplied.rollbacks, "set secret": "ab", "delete secret": "ab",
             "upgrade": list(self._supplied.agents),
         }  # fmt: skip
         return self._random.choice(choices.get(verb, ("",)))
