@@ -42,7 +42,7 @@ BAD_SHIMS = {
     "shim-hangs": (RESIDENT, b"    pidfd, watched, arriving", b"    signal.pause()\n    pidfd, watched, arriving"),
     "shim-raises-in-its-loop": (RESIDENT, b"    poll = select.poll()\n", b"    1 / 0\n    poll = select.poll()\n"),
     "shim-raises-in-turns": (TURN, b"        self.want = read_want", b"        1 / 0\n        self.want = read_want"),
-    "shim-cannot-fork": (NURSERY, b"            pid = os.fork()", b'            raise OSError(11, "no forks")'),
+    "shim-cannot-fork": (NURSERY, b"os.fork()", b"int('no forks')"),
     "shim-of-projects-hangs": ("agent/shim/main.py", b"        os.setsid()", b"        signal.pause()\n        os.setsid()"),
     "shim-cannot-adopt": (AGENT_TURN, b"        if self.record.pid is not None:\n", b"        if 1 / (not self.record.pid):\n"),
     "shim-cannot-stop": (AGENT_TURN, b"        super()._begin_stop(reason)", b"        1 / 0"),
