@@ -40,7 +40,8 @@ class Upload:
 class LaunchCall:
     """What a caller asked for. `started` is the monotonic time at which its first byte was looked at.
 
-    `left_out`: the stretches that the upload lacks of the artifact; None when it is whole.
+    `left_out`: the stretches that the upload lacks of the artifact; None when it is whole. `is_own`: the agent launches its
+    canary, which nobody sends and nobody signs.
     """
 
     project: str
@@ -53,6 +54,7 @@ class LaunchCall:
     force: bool = False
     left_out: Optional[Sequence[leftout.Stretch]] = None
     signature: Optional[str] = None
+    is_own: bool = False
 
 
 class Steps:
@@ -88,9 +90,10 @@ def launch(agent: Agent, call: LaunchCall) -> Tuple[int, Dict[str, Any]]:
             call = replace(call, upload=_assemble(agent, handle.layout, call, call.left_out))
             steps.finish("assemble")
         _check_call(agent, call)
-        by = signatures.signer(agent, call.project, call.version, call.upload.digest, call.signature)
-        if by is not None:
-            call = replace(call, received_from=f"{call.received_from}, signed by {by}")
+        if not call.is_own:
+            by = signatures.signer(agent, call.project, call.version, call.upload.digest, call.signature)
+            if by is not None:
+                call = replace(call, received_from=f"{call.received_from}, signed by {by}")
         with changing(handle, "launch", call.received_from, create=True):
             try:
                 with handle.shim_ahead():

@@ -28,7 +28,7 @@ def prove(agent: Agent) -> None:
     files.write_atomically(path, _SCRIPT)
     upload = Upload(path, hashlib.sha256(_SCRIPT).hexdigest(), len(_SCRIPT))
     try:
-        launch(agent, LaunchCall(CANARY, None, None, _MANIFEST, upload, "self-test", time.monotonic()))
+        launch(agent, LaunchCall(CANARY, None, None, _MANIFEST, upload, "self-test", time.monotonic(), is_own=True))
         _await_song(agent)
         if not kill(agent, CANARY, 1.0)["killed"]:
             raise AgentError("self-test: the canary was launched, and the kill found no process.")

@@ -10,7 +10,7 @@ from typing import Iterator
 import pytest
 
 from agent.host import sshsig
-from tests.support import artifact, http
+from tests.support import artifact, bundles, http
 from tests.support.agent import AGENT, AgentHost
 
 pytestmark = [pytest.mark.e2e, pytest.mark.newest]
@@ -66,6 +66,14 @@ def test_t16_t20_only_what_is_signed_is_launched(strict_host: AgentHost) -> None
     launched = host.request("POST", "/project", body, {"Content-Type": kind})
     assert launched.status == 201, launched
     assert host.request("GET", "/project/web/history").json["history"][-1]["by"].endswith(", signed by ci@example")
+
+
+def test_a_signed_agent_takes_over(strict_host: AgentHost) -> None:
+    host = strict_host
+    allow_signer(host)
+    path, version = bundles.release(host.pyz, host.artifacts, "signed"), "9.9-signed"
+    reply = host.launch(AGENT, path, version=version, signature=sign(host, "signer", AGENT, version, path))
+    assert (reply.status, host.status(AGENT)["version"]) == (201, version), reply
 
 
 def test_the_command_line_signs(strict_host: AgentHost) -> None:
