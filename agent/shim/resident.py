@@ -120,7 +120,7 @@ def reap(usage: Dict[int, Usage]) -> Tuple[List[Tuple[int, int]], bool]:
 
 def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] = None, reap: Reap = reap) -> None:
     """Serve one project until a turn says that it is done."""
-    pidfd, watched, arriving, due = -1, 0, True, 0.0
+    pidfd, watched, arriving, failed, due = -1, 0, True, False, 0.0
     held: Tuple[int, ...] = ()
     ended: List[Tuple[int, int]] = []
     usage: Dict[int, Usage] = {}
@@ -128,7 +128,9 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
         newly_ended, childless = reap(usage)
         ended += newly_ended
         is_due = due > 0.0 and time.monotonic() >= due
-        if arriving or ended or is_due or _noted or capture.has_gap() or (nursery is not None and nursery.has_news):
+        has_news = arriving or ended or _noted or capture.has_gap() or (nursery is not None and nursery.has_news)
+        # news are what a turn that failed was about: it is not taken again before it is due, whatever wakes the loop meanwhile
+        if is_due or (has_news and not failed):
             if nursery is not None:
                 nursery.has_news = False
             _noted.discard(POKE)  # what remains is the wish to leave, for good
@@ -137,6 +139,7 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
             about_us, position, lost_bytes = (os.getpid(), arriving, bool(_noted)), capture.position(), capture.lost_bytes
             about_output = (capture.reader, position, lost_bytes, pidfd, usage, capture.lost_at)
             taken = turn((*about_us, ended, childless, *about_output, held))
+            failed = taken is None
             if taken is None:
                 due = time.monotonic() + _RETRY_SECONDS
             else:
@@ -150,11 +153,11 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
                     return
                 if watch != watched:
                     pidfd, watched = _watch(pidfd, watch), watch
-        if _wait(capture, wake, pidfd, nursery, due):
+        if _wait(capture, wake, -1 if failed else pidfd, nursery, due, POKE in _noted and not failed):
             due = time.monotonic()  # the watched process ended
 
 
-def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], due: float) -> bool:
+def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], due: float, is_poked: bool) -> bool:
     """Until something happens or is due; whether it was the end of the watched process."""
     poll = select.poll()
     for fd in (*capture.readers, wake, pidfd, *(nursery.fds if nursery is not None else ())):
@@ -164,7 +167,7 @@ def _wait(capture: Capture, wake: int, pidfd: int, nursery: Optional[Nursery], d
     beat_due = nursery.beat() if nursery is not None else 0.0
     soonest = beat_due if due <= 0.0 or 0.0 < beat_due < due else due
     milliseconds = max(0, int((soonest - time.monotonic()) * 1000) + 1) if soonest > 0.0 else None
-    if POKE in _noted:
+    if is_poked:
         milliseconds = 0
     for fd, _ in poll.poll(milliseconds):
         if fd in capture.readers:
