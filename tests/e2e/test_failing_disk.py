@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Iterator
 
@@ -38,7 +39,7 @@ def test_at_any_step_of_a_launch(host: AgentHost, refusal: Refusal, error: str) 
     runs = host.launch_fixture("web", "cron_like", version="0", stop={"grace_seconds": 1}).json["pid"]
     version, told = "0", []
     for number in range(1, MOST):
-        refusal.arm(error, number)
+        refusal.arm(getattr(errno, error), number)
         answer = host.launch_fixture("web", "cron_like", version=str(number), stop={"grace_seconds": 1})
         steps = refusal.steps()
         refusal.disarm()
@@ -67,14 +68,14 @@ def test_at_any_step_of_a_launch(host: AgentHost, refusal: Refusal, error: str) 
 def test_at_any_step_of_a_kill_and_of_a_restart(host: AgentHost, refusal: Refusal, error: str) -> None:
     assert host.launch_fixture("web", "cron_like", version="0", stop={"grace_seconds": 1}).status == 201
     for number in range(1, MOST):
-        refusal.arm(error, number)
+        refusal.arm(getattr(errno, error), number)
         killed = host.kill("web")
         steps = refusal.steps()
         refusal.disarm()
         what = f"{number}: {steps[number - 1] if len(steps) >= number else 'none'}: {killed}"
         assert (killed.status, killed.json["status"]) == (200, "Successful"), what
         assert host.project_processes("web") == [], what
-        refusal.arm(error, number)
+        refusal.arm(getattr(errno, error), number)
         again = host.request("POST", "/project/web/restart")
         more = refusal.steps()
         refusal.disarm()

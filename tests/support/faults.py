@@ -6,11 +6,10 @@ the step is done (`kill`), or takes every process of the store with it, projects
 
 from __future__ import annotations
 
-import contextlib
 import os
-from typing import List
 
 from tests.support import bundles
+from tests.support.step_file import StepFile
 
 FILES = "agent/host/files.py"
 #: Nobody waits for the seconds that a real upgrade takes on purpose.
@@ -69,32 +68,13 @@ _interrupt()
 '''
 
 
-class Fault:
-    """Where an agent's processes look whether, and at which step, they are to end."""
+class Fault(StepFile):
+    """Where an agent's processes look whether, and at which step, they are to end: `arm` with `kill` or `power`."""
 
     def __init__(self, directory: str, store: str) -> None:
-        self._path = os.path.join(directory, "fault")
-        self._hook = _HOOK % (self._path, store, os.getpid())
+        super().__init__(os.path.join(directory, "fault"))
+        self._hook = _HOOK % (self.path, store, os.getpid())
 
     def build(self, pyz: str, directory: str, name: str) -> str:
         """A release of version `9.9-<name>` that ends where it is told to."""
         return bundles.release(pyz, directory, name, *HASTE, appended=(FILES, self._hook))
-
-    def arm(self, mode: str, number: int) -> None:
-        """From now on steps are counted, and the `number`-th is the last."""
-        self.disarm()
-        with open(self._path, "w", encoding="ascii") as file:
-            file.write(f"{mode} {number}")
-
-    def disarm(self) -> None:
-        for path in (self._path, self._path + ".steps"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-
-    def steps(self) -> List[str]:
-        """The steps so far: `pid name (arguments)`."""
-        try:
-            with open(self._path + ".steps", encoding="utf-8", errors="replace") as file:
-                return file.read().splitlines()
-        except FileNotFoundError:
-            return []

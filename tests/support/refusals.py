@@ -6,12 +6,10 @@ to be refused, so its are not among them.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-from typing import List
 
 from tests.support import bundles
+from tests.support.step_file import StepFile
 
 _HOOK = b'''
 def _refuse() -> None:
@@ -56,33 +54,13 @@ _refuse()
 '''
 
 
-class Refusal:
-    """Which step the disk refuses."""
+class Refusal(StepFile):
+    """Which step the disk refuses: `arm` with the number of an error (errno.EIO)."""
 
     def __init__(self, directory: str) -> None:
-        self._path = os.path.join(directory, "refusal")
+        super().__init__(os.path.join(directory, "refusal"))
 
     def build(self, pyz: str, directory: str, store: str) -> str:
         """A release of version `9.9-refused` whose disk refuses what it is told to."""
-        hook = _HOOK % (self._path, store)
+        hook = _HOOK % (self.path, store)
         return bundles.release(pyz, directory, "refused", appended=("agent/host/files.py", hook))
-
-    def arm(self, error: str, number: int) -> None:
-        """From now on steps are counted, and the `number`-th fails with this error (`EIO`)."""
-        self.disarm()
-        with open(self._path + ".new", "w", encoding="ascii") as file:
-            file.write(f"{getattr(errno, error)} {number}")
-        os.rename(self._path + ".new", self._path)
-
-    def disarm(self) -> None:
-        for path in (self._path, self._path + ".steps"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-
-    def steps(self) -> List[str]:
-        """The steps so far: `pid name path`."""
-        try:
-            with open(self._path + ".steps", encoding="utf-8", errors="replace") as file:
-                return file.read().splitlines()
-        except FileNotFoundError:
-            return []
