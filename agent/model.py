@@ -151,8 +151,8 @@ class ResourceLimits:
 class Release:
     """An artifact unpacked on this host, with everything that a shim needs to run it.
 
-    `command` is the argument vector, executed in the release's directory; `env` is what the
-    artifact's `.env` and manifest add; `sockets` maps names to addresses (`HOST:PORT`, `unix:PATH`) that the shim holds.
+    `command` is executed in the release's directory; `env` is what the artifact's `.env` and manifest add; `sockets` maps names
+    to addresses (`HOST:PORT`, `unix:PATH`) that the shim holds; by `generation`, the want's when it came, releases are in order.
     """
 
     project: str
@@ -176,6 +176,7 @@ class Release:
     user: Optional[str] = None
     limits: ResourceLimits = ResourceLimits()
     new_privileges: bool = False
+    generation: int = 0
 
     def to_json(self) -> Dict[str, Any]:
         """The content of `releases/<version>.json`."""

@@ -178,13 +178,13 @@ def _install(store: StoreLayout, layout: ProjectLayout, bundle: str) -> Release:
     installed = releases.read(layout, version)
     if installed is None or installed.digest != digest:
         install_bundle(bundle, placed)
-    release = describe(store, version, digest, os.path.getsize(bundle), manifest, "bootstrap")
-    releases.commit(layout, release)
+    release, last = describe(store, version, digest, os.path.getsize(bundle), manifest, "bootstrap"), read_want(layout)
+    releases.commit(layout, replace(release, generation=last.generation if last is not None else 0))
     return release
 
 
 def _want(layout: ProjectLayout, version: str) -> None:
-    last: Optional[Want] = read_want(layout)
+    last = read_want(layout)
     before = releases.current(layout)
     fallback = before if before != version and before is not None and releases.read(layout, before) else None
     write_want(layout, Want(True, last.generation + 1 if last else 1, version, fallback))

@@ -22,7 +22,7 @@ from agent.operations.agent import Agent, changing, forget_if_unused, volatile_w
 from agent.operations.outcome import conclude, is_under_way, join, start
 from agent.shim import machine
 from agent.shim.handle import Handle
-from agent.shim.record import Outcome, Record
+from agent.shim.record import Outcome, Record, read_want
 from agent.store import artifacts, entrypoint, leftout, releases, staging
 from agent.store.layout import ProjectLayout
 
@@ -216,7 +216,8 @@ def _make_release(agent: Agent, layout: ProjectLayout, call: LaunchCall, steps: 
     finally:
         staging.remove(unpacked)
     try:
-        release = _describe(agent, layout, version, manifest, call)
+        release, last = _describe(agent, layout, version, manifest, call), read_want(layout)
+        release = replace(release, generation=last.generation if last is not None else 0)
         releases.draft(layout, release)
     except Exception as error:
         releases.remove(layout, version)

@@ -10,8 +10,9 @@ import threading
 import time
 from typing import List
 
-from tests.support import bundles, faults, processes
+from tests.support import processes
 from tests.support.agent import AGENT, AgentHost
+from tests.support.clock import jump
 from tests.support.disk import SmallDisk
 from tests.support.processes import Process
 
@@ -74,7 +75,7 @@ def is_ours(process: Process) -> bool:
 
 
 class Clock(Disturbance):
-    """The wall clock jumps, by up to ten years and either way; `bend` makes an agent that goes by it."""
+    """The wall clock jumps, by up to ten years and either way."""
 
     pauses = (0.05, 0.5)
     JUMPS_SECONDS = (0.0, -3600.0, 3600.0, -3.0, 3.0, 3e8, -3e8)
@@ -82,38 +83,7 @@ class Clock(Disturbance):
     def disturb(self) -> None:
         offset = self.random.choice(self.JUMPS_SECONDS)
         self.tell(f"the clock is {offset:+g} s")
-        path = _clock_path(self.host)
-        with open(f"{path}.new", "w", encoding="ascii") as file:
-            file.write(str(offset))
-        os.replace(f"{path}.new", path)
-
-
-def bend(pyz: str, host: AgentHost) -> str:
-    """The zipapp with a clock that `Clock` sets.
-
-    libfaketime would need to be loaded into every process, and shares a semaphore that a SIGKILL leaves locked.
-    """
-    return bundles.release(pyz, host.base, "bent", appended=(faults.FILES, _BENT % _clock_path(host)))
-
-
-def _clock_path(host: AgentHost) -> str:
-    return os.path.join(host.base, "clock")
-
-
-_BENT = b'''
-import time
-
-def _bend(real, path):
-    def bent():
-        try:
-            with open(path, encoding="ascii") as file:
-                return real() + float(file.read())
-        except FileNotFoundError:
-            return real()
-    time.time = bent
-
-_bend(time.time, %r)
-'''
+        jump(self.host, offset)
 
 
 class Disk(Disturbance):

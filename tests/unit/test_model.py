@@ -40,7 +40,7 @@ RELEASE = Release(
     RestartPolicy("never", 1.0, 2.0, 3.0), LogPolicy(100, 2, ("logs/*.log",)), {"http": "127.0.0.1:80"}, {"command": "run"},
     ("unknown key 'x' was ignored",),
     "2026-01-31T12:04:31.250Z", "10.0.0.1", Readiness("tcp", "127.0.0.1:80", 4.0, 0.2), (Hook(("./migrate.sh",), 5.0),),
-    Migrations("sql", "sqlite:data/app.db", 6.0), ("jwt",), "daemon", ResourceLimits(1 << 30, 0.5, 100, 200), True,
+    Migrations("sql", "sqlite:data/app.db", 6.0), ("jwt",), "daemon", ResourceLimits(1 << 30, 0.5, 100, 200), True, 7,
 )  # fmt: skip
 
 Parser = Callable[[object], str]

@@ -18,9 +18,11 @@ def layout(tmp_path: Path) -> ProjectLayout:
     return ProjectLayout(str(tmp_path), "web")
 
 
-def add(layout: ProjectLayout, version: str, digest: str, received_at: str, is_draft: bool = False) -> None:
+def add(
+    layout: ProjectLayout, version: str, digest: str, received_at: str, is_draft: bool = False, generation: int = 0
+) -> None:  # fmt: skip
     files.make_directory(layout.release(version))
-    release = Release("web", version, digest * 64, 1, ("x",), received_at=received_at)
+    release = Release("web", version, digest * 64, 1, ("x",), received_at=received_at, generation=generation)
     releases.draft(layout, release) if is_draft else releases.commit(layout, release)
 
 
@@ -36,6 +38,16 @@ def test_the_newest_of_the_same_bytes_is_found(layout: ProjectLayout) -> None:
     add(layout, "7", "b", "2026-01-04")
     assert (found(layout, "a"), found(layout, "b"), found(layout, "c")) == ("1", "7", None)
     assert releases.versions(layout) == [release.version for release in releases.every(layout)] == ["9", "5", "1", "7"]
+
+
+def test_the_clock_may_have_jumped_meanwhile(layout: ProjectLayout) -> None:
+    """Those that have no generation were received by earlier agents, before all others."""
+    add(layout, "4", "a", "2026-01-01", generation=9)
+    add(layout, "3", "a", "2026-01-02", generation=8)
+    add(layout, "2", "a", "2026-01-04")
+    add(layout, "1", "a", "2026-01-03")
+    assert releases.versions(layout) == [release.version for release in releases.every(layout)] == ["1", "2", "3", "4"]
+    assert found(layout, "a") == "4"
 
 
 def test_a_version_is_found_with_its_own_bytes_only(layout: ProjectLayout) -> None:
