@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from agent import SCHEMA
 
@@ -203,6 +203,15 @@ def make_directory(path: str, mode: int = 0o700) -> None:
     except FileExistsError:
         return
     os.chmod(path, mode)
+
+
+def stamp(path: str) -> Optional[Tuple[int, ...]]:
+    """What changes when the file does, nearly always: an inode's number and time can both come again within one tick."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 def names(path: str) -> List[str]:

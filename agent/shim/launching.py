@@ -108,7 +108,7 @@ class Launching(Run):
             notify = open_notify(notify_name(self.layout, trial.run))  # the errand that had it is gone
         began = time.time() - (time.monotonic() - trial.clock)
         held = tuple(release.sockets.values())
-        subject = Subject(release, self.layout, trial.pid, began, self._proof_ends(trial), held, notify)
+        subject = Subject(release, self.layout, trial.pid, began, self._proof_ends(trial), held, notify, self.before)
         keep = (notify.fileno(),) if notify is not None else ()
         self.errands.start(PROBE, trial.run, lambda tell: prove(subject, tell), keep)
 

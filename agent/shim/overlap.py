@@ -187,6 +187,7 @@ class ProjectTurn(Succession):
         cgroup = cgroups.create(self._group_name(successor.run)) if successor.cgroup is None else None
         if cgroup is not None and cgroups.enter(cgroup, successor.pid):
             self.journal.publish(successor=replace(successor, cgroup=cgroup))
+        self._is_proved(self._trial_of(successor))  # so that its checks begin at once
 
     def _goes_on(self, successor: Successor, ended: ExitCause) -> bool:
         """Whether its first process has left a daemon at work, which then is the successor."""

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
-from agent.host import connections, procfs, sockets
+from agent.host import connections, files, procfs, sockets
 from agent.model import Readiness, Release
 from agent.shim.command import run_to_end
 from agent.shim.errand import Tell
@@ -27,12 +27,14 @@ _TICK_SECONDS = 0.02
 _SO_PASSCRED, _SCM_CREDENTIALS = 16, 2
 
 Failure = Dict[str, Any]
+Stamp = Optional[Tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Subject:
     """The run whose readiness is asked for. `until` is a monotonic time, `began` one of the wall clock.
 
+    `before` is what was to be seen of the file when the run began; empty where that is not known any more.
     `held` are the addresses whose listening sockets it may share with an old run: there an answer has to be its own.
     """
 
@@ -43,6 +45,7 @@ class Subject:
     until: float
     held: Tuple[str, ...] = ()
     notify: Optional[socket.socket] = None
+    before: Tuple[Stamp, ...] = ()
 
 
 def prove(subject: Subject, tell: Tell) -> None:
@@ -172,13 +175,18 @@ def _command(subject: Subject, command: str, seconds: float) -> Optional[Failure
     return {"error": error, "body": ran.output[-_BODY_BYTES:].decode(errors="replace")}
 
 
-def _file(subject: Subject, path: str, _: float) -> Optional[Failure]:
-    """A relative path is in the release. A file of an earlier run does not count."""
-    try:
-        status = os.stat(os.path.join(subject.layout.release(subject.release.version), path))
-    except FileNotFoundError:
+def _file(subject: Subject, _path: str, _: float) -> Optional[Failure]:
+    """A file of an earlier run does not count. Only after an errand was killed the clock tells that, which may have jumped."""
+    now = file_stamp(subject.release, subject.layout)
+    if now is None:
         return {"error": "it is not there yet"}
-    return None if status.st_mtime >= subject.began - _TICK_SECONDS else {"error": "it is there since before this run"}
+    is_new = (now,) != subject.before if subject.before else now[1] / 1e9 >= subject.began - _TICK_SECONDS
+    return None if is_new else {"error": "it is there since before this run"}
+
+
+def file_stamp(release: Release, layout: ProjectLayout) -> Stamp:
+    """What is to be seen of such a readiness's file; a relative path is in the release. OSError if nothing can be."""
+    return files.stamp(os.path.join(layout.release(release.version), release.readiness.target if release.readiness else ""))
 
 
 def sentence(failure: Failure) -> str:

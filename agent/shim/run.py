@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from dataclasses import replace
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, Optional, Tuple, Union
 
 from agent.errors import AgentError
 from agent.host import cgroups, clock, drafts, files, procfs, users
@@ -33,7 +33,7 @@ from agent.shim.child import is_alive
 from agent.shim.environment import environment, marker
 from agent.shim.errand import PROBE, Errands
 from agent.shim.journal import Journal
-from agent.shim.readiness import notify_name, open_notify, sentence
+from agent.shim.readiness import Stamp, file_stamp, notify_name, open_notify, sentence
 from agent.shim.record import Record, Want
 from agent.shim.resident import Seen
 from agent.shim.rights import claim
@@ -53,7 +53,9 @@ class Run:
         self.journal = Journal(layout)
         self.errands = Errands(layout, self.journal, seen.resident)
         self.sockets = Sockets(layout, self.journal, seen.held)
+        #: Of a run that this very turn starts: where it says that it is ready, or what was there of the file that it is to write.
         self.notify: Optional[socket.socket] = None
+        self.before: Tuple[Stamp, ...] = ()
         self.release: Optional[Release] = None
         self._releases: Dict[Optional[str], Optional[Release]] = {}
         self.want: Optional[Want] = None
@@ -149,6 +151,9 @@ class Run:
             name = notify_name(self.layout, run)
             self.notify = open_notify(name)
             environ["NOTIFY_SOCKET"] = "@" + name
+        elif release.readiness is not None and release.readiness.kind == "file":
+            with contextlib.suppress(OSError):  # the check will tell
+                self.before = (file_stamp(release, self.layout),)
         try:
             rights = claim(release, self.layout, output, self._group_name(run if beside else None))
             errors = self._open_errors(release, output)

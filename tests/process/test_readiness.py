@@ -68,14 +68,19 @@ def test_a_command_that_succeeds_and_what_it_leaves_behind(shims: Any) -> None:
     eventually(lambda: len(shims.leftovers()) == 1, 20, lambda: f"only the project: {shims.leftovers()}")
 
 
-def test_a_file_of_this_run(shims: Any) -> None:
+TOUCH = "import os, time; time.sleep(0.3); open('ready', 'w'); os.utime('ready', ({at}, {at})); "
+
+
+@pytest.mark.parametrize(("was", "at"), [(1, "time.time()"), (9e9, "1")], ids=["clock-is-right", "clock-went-back"])
+def test_a_file_of_this_run(shims: Any, was: float, at: str) -> None:
+    """One that is there before does not count, and one that the run writes does, whatever times they have."""
     shims.add_release("web", SLEEP)
     stale = Path(shims.store.project("web").release("1"), "ready")
     stale.write_text("")
-    os.utime(stale, (1, 1))
-    launch(shims, "import time; time.sleep(0.3); open('ready', 'w'); " + SLEEP, Readiness("file", "ready", 20))
+    os.utime(stale, (was, was))
+    launch(shims, TOUCH.format(at=at) + SLEEP, Readiness("file", "ready", 20))
     record = outcome(shims)
-    assert record.state == "ready" and stale.stat().st_mtime > 1
+    assert record.state == "ready" and stale.stat().st_mtime != was
 
 
 def test_a_notification(shims: Any) -> None:
