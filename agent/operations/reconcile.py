@@ -14,9 +14,9 @@ import random
 import sys
 import threading
 import time
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, Iterator, NamedTuple, Optional
 
-from agent.errors import AgentError, Conflict
+from agent.errors import Conflict
 from agent.host import files, standin
 from agent.model import AGENT_PROJECT
 from agent.operations import canary
@@ -48,20 +48,28 @@ AtRest = Dict[str, Look]
 
 def reconcile(agent: Agent, at_rest: AtRest) -> None:
     """One scan. A project that can't be looked at is named in the agent's log and does not hold up the others."""
-    staging.sweep(agent.store)
+    with _going_on("staging"):
+        staging.sweep(agent.store)
     present = files.names(agent.store.projects)
     for gone in at_rest.keys() - set(present):
         del at_rest[gone]
     for project in present:
-        try:
+        with _going_on(project):
             handle = agent.handle(project)
             look = _look(handle)
             if look is None or at_rest.get(project) != look:
                 at_rest.pop(project, None)
                 if _see_to(agent, handle) and look is not None:
                     at_rest[project] = look
-        except (AgentError, OSError, ValueError) as error:
-            sys.stderr.write(f"reconcile {project}: {error}\n")
+
+
+@contextlib.contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """For a block whose failure, whatever it is, costs nobody else a turn: it is told, and the next scan tries again."""
+    try:
+        yield
+    except Exception as error:
+        sys.stderr.write(f"reconcile {what}: {type(error).__name__}: {error}\n")
 
 
 def _look(handle: Handle) -> Optional[Look]:
@@ -101,13 +109,6 @@ def _clear_canary(agent: Agent) -> None:
             canary.clear(agent)
 
 
-def _keep_budget(agent: Agent) -> None:
-    try:
-        keep_budget(agent)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"the budget for logs can't be kept: {error}\n")
-
-
 def keep_reconciling(agent: Agent, stopped: threading.Event) -> None:
     """Scan now and every few seconds, at times that differ between the hosts of a fleet."""
     at_rest: AtRest = {}
@@ -116,7 +117,9 @@ def keep_reconciling(agent: Agent, stopped: threading.Event) -> None:
             return
         if number % _WHOLE_SCANS == 0:
             at_rest.clear()
-        reconcile(agent, at_rest)
+        with _going_on("projects"):
+            reconcile(agent, at_rest)
         if number % _BUDGET_SCANS == 0:
-            _keep_budget(agent)
+            with _going_on("the budget for logs"):
+                keep_budget(agent)
         stopped.wait(INTERVAL_SECONDS * random.uniform(0.8, 1.2))

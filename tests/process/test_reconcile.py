@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 from typing import Any, List
 
 import pytest
@@ -21,11 +23,15 @@ from tests.support.wait import eventually
 SLEEP = "import time; time.sleep(1000)"
 
 
+def agent_of(shims: Any) -> Agent:
+    return Agent(shims.store, shims.control, 0.0, Unpacker(shims._socket, 0))
+
+
 class Scans:
     """Scans one after the other, and which projects each of them looked into."""
 
     def __init__(self, shims: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._agent = Agent(shims.store, shims.control, 0.0, Unpacker(shims._socket, 0))
+        self._agent = agent_of(shims)
         self._at_rest: AtRest = {}
         self._looked_into: List[str] = []
         see_to = reconcile._see_to
@@ -101,3 +107,37 @@ def test_one_that_is_gone_is_forgotten(shims: Any, scans: Scans) -> None:
     os.rmdir(handle.layout.root)
     assert scans.scan() == []
     assert scans._at_rest == {}
+
+
+def test_it_outlives_whatever_goes_wrong(shims: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The store's folders are away for a moment; what it makes of one project is a mistake of ours."""
+    see_to, heard = reconcile._see_to, []
+
+    def see_to_all_but_one(agent: Agent, handle: Handle) -> bool:
+        return see_to(agent, handle) if handle.layout.project != "odd" else bool({}["odd"])
+
+    def says(what: str) -> bool:
+        heard.append(capfd.readouterr().err)
+        return what in "".join(heard)
+
+    monkeypatch.setattr(reconcile, "INTERVAL_SECONDS", 0.02)
+    monkeypatch.setattr(reconcile, "_see_to", see_to_all_but_one)
+    before, agent, stopped = shims.run("web", SLEEP), agent_of(shims), threading.Event()
+    loop = threading.Thread(target=reconcile.keep_reconciling, args=(agent, stopped))
+    loop.start()
+    try:
+        for folder in (shims.store.staging, shims.store.projects):
+            os.rename(folder, folder + ".away")
+            Path(folder).write_text("no folder")
+            eventually(lambda folder=folder: says(f"NotADirectoryError: [Errno 20] Not a directory: '{folder}'"), message=folder)
+            os.unlink(folder)
+            os.rename(folder + ".away", folder)
+        os.mkdir(shims.store.project("odd").root)
+        eventually(lambda: says("reconcile odd: KeyError: 'odd'"), message="what it says of the odd one")
+        os.rmdir(shims.store.project("odd").root)
+        os.kill(before.shim["pid"], signal.SIGKILL)
+        eventually(lambda: shims.handle("web").record().shim != before.shim, message="another shim")
+        assert shims.handle("web").record().pid == before.pid
+    finally:
+        stopped.set()
+        loop.join()
