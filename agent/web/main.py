@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 from agent.config import ServeConfig
 from agent.errors import EXIT_OK
 from agent.model import AGENT_PROJECT
-from agent.operations import bootstrap, reconcile, rehearsal, selftest
+from agent.operations import bootstrap, reconcile, selftest, shim_proof
 from agent.operations.agent import Agent
 from agent.operations.fall_back import fall_back
 from agent.shim import machine
@@ -49,15 +49,15 @@ def main(begun: Begun, unpacker: Unpacker) -> int:
     signal.signal(signal.SIGHUP, lambda *_: server.reload_certificates())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
     proof = os.environ.get("PROVE")
-    if proof == rehearsal.REHEARSING:
-        signal.alarm(rehearsal.AGENT_SECONDS)
+    if proof == shim_proof.ALONE:
+        signal.alarm(shim_proof.AGENT_SECONDS)
     elif proof is not None:
-        rehearsal.rehearse(store)
+        shim_proof.prove_shim(store)
         control.alive()
     if proof is not None:
         selftest.prove(agent)
     threading.Thread(target=reconcile.keep_reconciling, args=(agent, stopped), daemon=True).start()
-    if proof != rehearsal.REHEARSING:  # there, whoever rehearses kills it and starts the next
+    if proof != shim_proof.ALONE:  # there, whoever asked for it kills it and starts the next
         threading.Thread(target=_watch_shim, args=(agent, front.listener, stop), daemon=True).start()
     control.ready()
     server.run(control.alive)

@@ -48,14 +48,14 @@ BAD_SHIMS = {
     "shim-cannot-stop": (AGENT_TURN, b"        super()._begin_stop(reason)", b"        1 / 0"),
 }
 #: What is broken is refused anyway, and sooner.
-HASTE = ("agent/operations/rehearsal.py", b"_SECONDS = 20.0", b"_SECONDS = 4.0")
+HASTE = ("agent/operations/shim_proof.py", b"_SECONDS = 20.0", b"_SECONDS = 4.0")
 
 
 #: An agent that ends once it is the only one.
 END_AT_WORK = b"""
 
 def _end_at_work(agent):
-    while os.environ.get("PROVE") != rehearsal.REHEARSING:
+    while os.environ.get("PROVE") != shim_proof.ALONE:
         record = agent.handle(AGENT_PROJECT).record()
         if record.pid == os.getpid() and record.successor is None:
             os._exit(9)
@@ -132,7 +132,7 @@ def test_a_bad_release_never_takes_over(upgradable: AgentHost, pyz: str, name: s
     assert (upgradable.agent_pid, upgradable.status("hello")["pid"]) == (agent, project)
     assert upgradable.shim_pid(AGENT) == shim and "9.9-" not in _commands(shim)
     assert upgradable.projects() == [AGENT, "hello"]
-    assert name in BAD or "rehearsal" in str(reply.json["log_tail"])
+    assert name in BAD or "proof of the shim" in str(reply.json["log_tail"])
     assert f"9.9-{name}" in reply.json["detail"] + reply.json["version"]
     if reply.json["step"] == "ready":
         status = upgradable.status(AGENT)
@@ -241,7 +241,7 @@ def test_a_release_that_ends_in_its_probation_is_reverted(upgradable: AgentHost,
     eventually(lambda: b"9.9-late" in upgradable.read("quarantine.json"), message="it is quarantined")
 
 
-def test_a_release_whose_shim_dies_after_its_rehearsal_is_reverted(upgradable: AgentHost, pyz: str) -> None:
+def test_a_release_whose_shim_dies_after_its_proof_is_reverted(upgradable: AgentHost, pyz: str) -> None:
     """The agent is left without a shim: it starts that of the release before it, which takes the agent back, too."""
     version, project = upgradable.status(AGENT)["version"], upgradable.status("hello")["pid"]
     treacherous = b"    if 'http' in passed:\n        os._exit(9)\n    notifier = "

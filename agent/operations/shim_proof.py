@@ -1,8 +1,8 @@
-"""The rehearsal of a new agent's shim: all that it is to do once it is at work, on a store of its own, before the shim at work,
-which would hand everything over to it, executes itself into the new release.
+"""The proof of a new release's shim: it does all that it is to do once it is at work, on a store of its own, before the shim at
+work, which would hand everything over to it, executes itself into the new release.
 
 A shim of this very release starts an agent, which launches a canary through it; it is killed, another one adopts the agent, as
-after an exec, and stops it. All of it ends with whoever rehearses, or soon after: no process outlives its store for long.
+after an exec, and stops it. All of it ends with whoever asked for it, or soon after: no process outlives its store for long.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from agent.shim.record import Record, Want, read_record, write_want
 from agent.store import releases, staging
 from agent.store.layout import StoreLayout
 
-#: What the agent of a rehearsal finds as PROVE in its environment.
-REHEARSING = "alone"
+#: What the agent of such a proof finds as PROVE in its environment.
+ALONE = "alone"
 #: The whole of it; a release that takes longer hangs.
 _SECONDS = 20.0
 #: An agent that nobody stops, since all who would were killed, ends itself.
@@ -41,14 +41,14 @@ class Interrupted(Exception):
     """Somebody from outside ended one of the processes, which says nothing of the release."""
 
 
-def rehearse(store: StoreLayout) -> None:
+def prove_shim(store: StoreLayout) -> None:
     """AgentError when a shim of this release does not do what it is for. Call it in a process with one thread.
 
-    Where somebody killed one of the processes of the rehearsal, this process ends as that one did.
+    Where somebody killed one of the processes of the proof, this process ends as that one did.
     """
     pid = os.fork()
     if pid == 0:
-        _rehearse_and_exit(store)
+        _prove_and_exit(store)
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
         signal.raise_signal(os.WTERMSIG(status))
@@ -56,10 +56,10 @@ def rehearse(store: StoreLayout) -> None:
         raise AgentError("self-test: a shim of this release does not do what it is for; the reason is above.")
 
 
-def _rehearse_and_exit(store: StoreLayout) -> NoReturn:
+def _prove_and_exit(store: StoreLayout) -> NoReturn:
     prctl.end_with_parent()
     prctl.set_subreaper()
-    path = staging.new_path(store, ".rehearsal")
+    path = staging.new_path(store, ".proof")
     code = 1
     try:
         _Stage(path).play()
@@ -67,7 +67,7 @@ def _rehearse_and_exit(store: StoreLayout) -> NoReturn:
     except Interrupted:
         code = -1
     except Exception as error:
-        sys.stderr.write(f"rehearsal: {error or type(error).__name__}.\n")
+        sys.stderr.write(f"proof of the shim: {error or type(error).__name__}.\n")
     finally:
         _end_all()
         staging.remove(path)
@@ -78,7 +78,7 @@ def _rehearse_and_exit(store: StoreLayout) -> NoReturn:
 
 
 class _Stage:
-    """The store of a rehearsal, on which this release of the agent is wanted and nothing runs yet."""
+    """The store of a proof, on which this release of the agent is wanted and nothing runs yet."""
 
     def __init__(self, root: str) -> None:
         self._store, self._deadline = StoreLayout(root), time.monotonic() + _SECONDS
@@ -105,10 +105,10 @@ class _Stage:
         config = {"store": self._store.root, "listen": "127.0.0.1:1"}  # the release has another address
         files.write_json(self._store.config, config, durable=False)
         manifest = read_own_manifest(self._bundle)
-        release = describe(self._store, manifest["version"], "", 0, manifest, "rehearsal")
+        release = describe(self._store, manifest["version"], "", 0, manifest, "self-test")
         command = (*release.command[:3], self._bundle, *release.command[4:])
         files.make_directory(self._layout.release(release.version))
-        sockets, env, once = {"http": "127.0.0.1:0"}, {"PROVE": REHEARSING}, RestartPolicy("never")
+        sockets, env, once = {"http": "127.0.0.1:0"}, {"PROVE": ALONE}, RestartPolicy("never")
         releases.commit(self._layout, replace(release, command=command, sockets=sockets, env=env, restart=once))
         write_want(self._layout, Want(True, 1, release.version))
 
