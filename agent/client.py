@@ -121,10 +121,10 @@ class Client:
         target = _path(project) + "/logs?" + urlencode({"format": "text", **query})
         return Download(self._open("GET", target, None, FOLLOW_SECONDS if "follow" in query else None), self._exchange)
 
-    def events(self, project: Optional[str] = None) -> Download:
-        """What happens, as server-sent events without an end; to one project if it is named."""
-        target = "/events" + ("?" + urlencode({"project": parse_project(project)}) if project is not None else "")
-        return Download(self._open("GET", target), self._exchange)
+    def events(self, project: Optional[str] = None, after: Optional[str] = None) -> Download:
+        """What happens, as server-sent events without an end; to one project if it is named, and after the event of that id."""
+        query = {**_given(project=project and parse_project(project)), **({"from": after} if after else {})}
+        return Download(self._open("GET", "/events" + ("?" + urlencode(query) if query else "")), self._exchange)
 
     def kill(self, project: str, grace_seconds: Optional[float] = None, purge: bool = False) -> Json:
         """Kill the project's whole tree; the reply lists what was killed."""

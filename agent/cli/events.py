@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Tuple
 
+from agent.cli.follow import going_on
 from agent.cli.options import client
 from agent.cli.printing import printable
 from agent.download import Download
 
 EPILOG = """\
-Launched, ready, exited, backoff, killed, reverted, rejected: one line each, until Ctrl-C. With --json each line
+Launched, ready, exited, backoff, killed, reverted, rejected: one line each, until Ctrl-C, over restarts and
+upgrades of the agent. With --json each line
 is the event as the agent sends it.
 
   ant-host-agent.pyz events
@@ -29,21 +30,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print events until somebody ends it."""
-    with client(args).events(args.project) as download:
-        for event in heard(download):
+    agent = client(args)
+    for event in going_on(lambda after: agent.events(args.project, after), heard):
+        if event:
             print(json.dumps(event) if args.json else sentence(event), flush=True)
-    sys.stderr.write("ant-host-agent: the agent ended it, as for an upgrade. Call again.\n")
     return 0
 
 
-def heard(download: Download) -> Iterator[Dict[str, Any]]:
-    """The events of a stream of server-sent events: its `data` lines."""
+def heard(download: Download) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """(id, event) of each block of a stream of server-sent events; the first only tells the id, and has no event."""
     rest = b""
     for piece in iter(download.arriving, b""):
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data: "):
-                yield json.loads(line[len(b"data: ") :])
+        *blocks, rest = (rest + piece).split(b"\n\n")
+        for block in blocks:
+            told = dict(line.partition(b": ")[::2] for line in block.split(b"\n"))
+            if b"id" in told:
+                yield told[b"id"].decode(), json.loads(told.get(b"data", b"{}"))
 
 
 def sentence(event: Dict[str, Any]) -> str:

@@ -1,16 +1,17 @@
-"""`logs --follow`: over restarts and upgrades of the agent, without a line lost or there twice."""
+"""What is followed: over restarts and upgrades of the agent, with nothing lost or there twice."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import BinaryIO, Iterator, Mapping, NoReturn, Tuple, Union
+from typing import BinaryIO, Callable, Iterator, Mapping, Optional, Tuple, TypeVar, Union
 
 from agent.client import Client
 from agent.download import Download
 from agent.errors import Busy, Unreachable
 
 Query = Mapping[str, Union[str, int]]
+Piece = TypeVar("Piece")
 
 #: An agent that does not come back within this time is not being restarted.
 _PATIENCE_SECONDS = 60.0
@@ -19,27 +20,40 @@ _PAUSE_SECONDS = 0.2
 _BEGINS = ("tail", "since", "run")
 
 
-def follow(agent: Client, project: str, query: Query, file: BinaryIO) -> NoReturn:
-    """Print what comes until somebody ends it (KeyboardInterrupt). AgentError for what no waiting mends: the project is gone.
+def going_on(
+    call: Callable[[Optional[str]], Download], read: Callable[[Download], Iterator[Tuple[str, Piece]]]
+) -> Iterator[Piece]:  # fmt: skip
+    """What comes, without an end (KeyboardInterrupt). AgentError for what no waiting mends, as that the project is gone.
 
-    Each piece comes behind a mark (store/text.py): what was lost with a connection is asked for again from the last one on.
+    `read` says behind which place each piece is; from the last one on `call` asks again for what was lost with a connection.
     """
-    asked, lost_clock = {**query, "marks": "true"}, 0.0
+    place: Optional[str] = None
+    lost_clock = 0.0
     while True:
         try:
-            with agent.text(project, **asked) as download:
-                for place, data in pieces(download):
-                    file.write(data)
-                    file.flush()
-                    asked = {**{name: value for name, value in asked.items() if name not in _BEGINS}, "from": place}
-                    lost_clock = 0.0
+            with call(place) as download:
+                for behind, piece in read(download):
+                    yield piece
+                    place, lost_clock = behind, 0.0
         except (Busy, Unreachable):
-            if "from" not in asked or lost_clock and time.monotonic() - lost_clock > _PATIENCE_SECONDS:
+            if place is None or lost_clock and time.monotonic() - lost_clock > _PATIENCE_SECONDS:
                 raise
         if not lost_clock:
             lost_clock = time.monotonic()
             sys.stderr.write("ant-host-agent: the agent ended the answer, as for a restart; going on as soon as it answers.\n")
         time.sleep(_PAUSE_SECONDS)
+
+
+def follow(agent: Client, project: str, query: Query, file: BinaryIO) -> None:
+    """Print, until somebody ends it, a project's output as it comes, each piece of it behind a mark (store/text.py)."""
+    further = {name: value for name, value in query.items() if name not in _BEGINS}
+
+    def call(place: Optional[str]) -> Download:
+        return agent.text(project, **(query if place is None else {**further, "from": place}), marks="true")
+
+    for piece in going_on(call, pieces):
+        file.write(piece)
+        file.flush()
 
 
 def pieces(download: Download) -> Iterator[Tuple[str, bytes]]:

@@ -20,7 +20,8 @@ _BLOCK_BYTES = 1 << 16
 _SILENCE_SECONDS = 15.0
 #: So often the file is looked at; who opened it before it was renamed has written within the second time.
 _LOOK_SECONDS, _LINGER_SECONDS = 0.1, 1.0
-_ID = re.compile(r"([0-9a-f]{1,16})\.([0-9a-f]{1,16})")
+#: What an id looks like.
+ID = r"([0-9a-f]{1,16})\.([0-9a-f]{1,16})"
 
 
 class Events:
@@ -33,12 +34,13 @@ class Events:
         self._path = layout.events
         self._wanted = wanted
         self._file = _Place(self._path)
-        found = _ID.fullmatch(last)
+        found = re.fullmatch(ID, last)
         if found is not None:
             self._file.go_to(*(int(number, 16) for number in found.groups()))
         else:
             self._file.go_to_end()
-        self._greeting = b"retry: 1000\n: what happens from now on\n\n"
+        # the id of where it begins is told at once: who loses the connection before the first event comes back to here
+        self._greeting = f"retry: 1000\n: what happens from now on\nid: {self._file.identity}\n\n".encode()
         self._spoken = self._looked = time.monotonic()
         self._renamed_clock: Optional[float] = None
 
@@ -93,6 +95,11 @@ class _Place:
         self._fd: Optional[int] = None
         self._at = 0
 
+    @property
+    def identity(self) -> str:
+        """The id of where it is; where there is no file yet, that of no event, so that all that come later are behind it."""
+        return f"{os.fstat(self._fd).st_ino:x}.{self._at:x}" if self._fd is not None else "0.0"
+
     def go_to_end(self) -> None:
         """Behind all that there is."""
         self._open(self._path)
@@ -128,14 +135,14 @@ class _Place:
             self._open(self._path)
         if self._fd is None:
             return ()
-        inode, found = os.fstat(self._fd).st_ino, []
+        found = []
         data = os.pread(self._fd, _BLOCK_BYTES, self._at)
         whole = data[: data.rfind(b"\n") + 1]
         if not whole and len(data) == _BLOCK_BYTES:  # no line of ours is so long
             self._at += len(data)
         for line in whole.splitlines(keepends=True):
             self._at += len(line)
-            found.append((f"{inode:x}.{self._at:x}", line.rstrip(b"\n")))
+            found.append((self.identity, line.rstrip(b"\n")))
         return tuple(found)
 
     def is_current(self) -> bool:

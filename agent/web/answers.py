@@ -152,8 +152,9 @@ CALLS: Dict[str, Described] = {
     "metrics": Described("What the projects are doing and using, for Prometheus.", {METRICS: _TEXT}),
     "events": Described(
         "What happens, as server-sent events, until the caller goes: launched, ready, exited, backoff, killed, reverted, "
-        "rejected. `Last-Event-ID` goes on where a connection broke off; a limited key hears of its own projects.",
-        {EVENTS: _TEXT}, example=_WEB,
+        "rejected. `from`, or the header `Last-Event-ID`, goes on where a connection broke off; a limited key hears of "
+        "its own projects.",
+        {EVENTS: _TEXT}, refusals=(404,), example=_WEB,
     ),
     "api": Described("This description.", {_JSON: _object(openapi=_TEXT, paths={"type": "object"})}),
 }  # fmt: skip

@@ -20,7 +20,7 @@ from agent.web.dashboard import DASHBOARD, Page
 from agent.web.intake import RAW_FIELDS, URL_FIELDS, receive
 from agent.web.log_query import FIELDS as LOG_FIELDS
 from agent.web.log_query import as_tar, as_text, text_query
-from agent.web.observe import events, metrics
+from agent.web.observe import EVENT_FIELDS, events, metrics
 from agent.web.ranges import wanted_etag, wanted_range
 from agent.web.route import BYTES, JSON, PING, UPLOAD, Answer, Content, Route
 from agent.web.secret_calls import delete_secret, put_secret, secret_names
@@ -120,7 +120,7 @@ ROUTES: Tuple[Route, ...] = (
     Route("history", "GET", "/project/<project>/history", history, role=READ),
     Route("health", "GET", "/healthz", health, role=READ),
     Route("metrics", "GET", "/metrics", metrics, role=READ),
-    Route("events", "GET", "/events", events, query=_PROJECT, role=READ, for_limited_keys=True),
+    Route("events", "GET", "/events", events, query=EVENT_FIELDS, role=READ, for_limited_keys=True),
     Route("api", "GET", "/openapi.json", describe_api, role=READ, for_limited_keys=True),
     Route("dashboard", "GET", "/", dashboard, role=READ, for_limited_keys=True),
 )

@@ -31,7 +31,7 @@ class Operations:
     history: Callable[[Agent, str], _Reply] = history.history
     health: Callable[[Agent], Tuple[int, _Reply]] = health.health
     metrics: Callable[[Agent], str] = metrics.metrics
-    events: Callable[[Agent, str, Callable[[Dict[str, Any]], bool]], Stream] = events.events
+    events: Callable[[Agent, Optional[str], str, Callable[[Dict[str, Any]], bool]], Stream] = events.events
     tar: Callable[[Agent, str, str], LogTar] = logs.tar
     have: Callable[[Agent, str, Sequence[Tuple[int, str]]], _Reply] = have.have
     put_secret: Callable[[Agent, str, str, bytes], Tuple[int, _Reply]] = secrets.put

@@ -102,7 +102,9 @@ class Listener:
         self.answer = connection.getresponse()  # the connection is the answer's from here on
         assert self.answer.status == 200, self.answer.read()
         assert self.answer.getheader("Content-Type") == "text/event-stream"
-        assert self.block()["retry"] == "1000"
+        greeting = self.block()
+        assert greeting["retry"] == "1000"
+        self.begin = greeting["id"]
 
     def block(self) -> Dict[str, str]:
         lines = iter(self.answer.readline, b"\n")
@@ -128,6 +130,8 @@ def test_events_arrive_and_can_be_resumed(web: Web, listener: Listener) -> None:
 
 
 def test_a_limited_key_and_a_filter_hear_of_their_projects_only(web: Web, listener: Listener) -> None:
+    assert web.request("GET", "/events?project=api").status == 404
+    add(web, "api", "ready")
     limited = Listener(web, web.add_key("limited", "read", "api"))
     filtered = Listener(web, BEARER, "?project=api")
     for project in ("web", "api"):
@@ -137,6 +141,17 @@ def test_a_limited_key_and_a_filter_hear_of_their_projects_only(web: Web, listen
         one.answer.close()
     answer = web.request("GET", "/events?project=web", None, web.add_key("other", "read", "api"))
     assert answer.status == 403
+
+
+def test_who_loses_the_stream_before_the_first_event_goes_on_from_where_it_began(web: Web) -> None:
+    for told in ("launched", "ready"):
+        before = Listener(web, BEARER)
+        before.answer.close()
+        tell(web, told)
+        again = Listener(web, BEARER, f"?from={before.begin}")
+        assert again.block()["event"] == told
+        again.answer.close()
+    assert web.request("GET", "/events?from=yesterday").status == 400
 
 
 def test_a_drain_ends_listeners_cleanly(web: Web, listener: Listener) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
 
 from tests.support import artifact
 from tests.support.agent import AgentHost
+from tests.support.wait import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -48,8 +51,9 @@ class Listener:
 
 
 def test_the_life_of_a_project(host: AgentHost, project: str) -> None:
-    listener = Listener(host, project)
+    assert host.request("GET", f"/events?project={project}").status == 404
     host.launch_fixture(project, "hello", version="1")
+    listener = Listener(host, project, "0.0")  # all that there is
     assert listener.until("ready") == ["launched", "ready"]
     failing = artifact.write(b"#!/bin/sh\nexit 3\n", "failing", host.artifacts)
     assert host.launch(project, failing, version="2").status == 422
@@ -62,8 +66,8 @@ def test_the_life_of_a_project(host: AgentHost, project: str) -> None:
 
 def test_a_crash_and_who_comes_back_after_the_agents_death(own_host: AgentHost, project: str) -> None:
     script = b"#!/bin/sh\nuntil [ -e $PERSIST_DIR/go ]; do sleep 0.05; done\nexit 4\n"
-    listener = Listener(own_host, project)
     own_host.launch(project, artifact.write(script, "sh", own_host.artifacts))
+    listener = Listener(own_host, project, "0.0")
     assert listener.until("ready") == ["launched", "ready"]
     own_host.crash_agent()
     with pytest.raises((http.client.HTTPException, OSError, AssertionError)):
@@ -76,6 +80,30 @@ def test_a_crash_and_who_comes_back_after_the_agents_death(own_host: AgentHost, 
     assert f"{project}/crashes/run-{status['crash']['run']}.json" in own_host.logs(project)
     for one in (listener, again):
         one.close()
+
+
+@pytest.mark.newest
+def test_the_command_goes_on_without_the_agent(own_host: AgentHost, project: str, tmp_path: Path) -> None:
+    """One that crashes again and again is heard of each time, once."""
+    manifest: Dict[str, Any] = {"readiness": {"command": "true"}, "restart": {"delay_seconds": 0.05, "max_delay_seconds": 0.1}}
+    assert own_host.launch_fixture(project, "crash_loop", env={"CRASH_AFTER_SECONDS": "0.2"}, **manifest).status == 201
+    with (tmp_path / "heard").open("wb") as file, (tmp_path / "said").open("wb") as said:
+        command = own_host.command("events", project, "--json", "--store", own_host.store)
+        listener = subprocess.Popen(command, stdout=file, stderr=said)
+        try:
+            for disturb in (own_host.crash_agent, lambda: (own_host.stop(), own_host.start()), lambda: None):
+                before = (tmp_path / "heard").read_text().count("exited with")
+                eventually(lambda told=before: (tmp_path / "heard").read_text().count("exited with") > told, 30, "it goes on")
+                disturb()
+        finally:
+            listener.kill()
+            listener.wait()
+    heard = [json.loads(line) for line in (tmp_path / "heard").read_text().splitlines()[:-1]]
+    runs = [event["run"] for event in heard if event["event"] == "exited"]
+    assert runs == list(range(runs[0], runs[-1] + 1))
+    assert {event["project"] for event in heard} == {project}
+    nowhere = own_host.run("events", "nowhere", "--store", own_host.store)
+    assert (nowhere.returncode, nowhere.stdout) == (4, b"") and b"status` lists" in nowhere.stderr
 
 
 def test_followers_do_not_hold_up_the_agents_end(own_host: AgentHost, project: str) -> None:
