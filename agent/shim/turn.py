@@ -47,6 +47,8 @@ class Turn(Launching):
             if self.wait is not None:
                 self._get_ready()
                 self.wait()
+        elif self.record.state == machine.STARTING:  # the turn that began with it was ended before it could say how it went
+            take_over(self.journal)
         self._tell_gap()
         self.want = read_want(self.layout)
         self.journal.fallback = self.want.fallback if self.want is not None else None

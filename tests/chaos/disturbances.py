@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import signal
 import threading
 import time
-from typing import List
+from typing import Callable, Dict, List, Optional, Sequence
 
+from tests.chaos.clients import BYSTANDER, PROJECTS, Client
 from tests.support import processes
 from tests.support.agent import AGENT, AgentHost
 from tests.support.clock import jump
 from tests.support.disk import SmallDisk
 from tests.support.processes import Process
+from tests.support.wait import eventually
 
 
 class Disturbance(threading.Thread):
-    """Does something again and again, after pauses of so many seconds."""
+    """Does something again and again, after pauses of so many seconds. `clients` are those that it disturbs."""
 
     pauses = (0.2, 1.0)
 
     def __init__(self, host: AgentHost, seed: int) -> None:
         super().__init__(daemon=True)
         self.done: List[str] = []
+        self.wrong: List[str] = []
+        self.clients: Sequence[Client] = ()
         self.host, self.over = host, threading.Event()
         self.random = random.Random(f"{type(self).__name__} {seed}")
 
@@ -49,24 +54,26 @@ class Killer(Disturbance):
 
     def disturb(self) -> None:
         victims = [process for process in self.host.processes() if is_ours(process)]
-        if victims and self._is_whole():
-            self._strike(self.random.choice(victims))
+        if victims and is_whole(self.host):
+            self.strike(self.random.choice(victims), self.random.random() < 0.2)
 
-    def _is_whole(self) -> bool:
-        """Whether agent and shim both live: one death is what they promise to bear, and two at once leave nobody."""
-        record = self.host.record(AGENT)
-        return record["state"] == "ready" and all(processes.look(pid) for pid in (record["pid"], record["shim"]["pid"]))
-
-    def _strike(self, victim: Process) -> None:
-        is_stopped = self.random.random() < 0.2
+    def strike(self, victim: Process, is_stopped: bool) -> None:
         self.tell(f"{'STOP' if is_stopped else 'KILL'} {victim}")
         if not processes.is_alive(victim):
             return
+        if not is_stopped:
+            processes.kill_hard(victim)  # until it is gone, it passes for alive, and its shim or agent would be the next
+            return
         with contextlib.suppress(ProcessLookupError):
-            os.kill(victim.pid, signal.SIGSTOP if is_stopped else signal.SIGKILL)
-            if is_stopped:
-                self.over.wait(self.random.uniform(0.1, 2.0))
-                os.kill(victim.pid, signal.SIGCONT)
+            os.kill(victim.pid, signal.SIGSTOP)
+            self.over.wait(self.random.uniform(0.1, 2.0))
+            os.kill(victim.pid, signal.SIGCONT)
+
+
+def is_whole(host: AgentHost) -> bool:
+    """Whether agent and shim both live: one death is what they promise to bear, and two at once leave nobody."""
+    record = host.record(AGENT)
+    return record["state"] == "ready" and all(processes.look(pid) for pid in (record["pid"], record["shim"]["pid"]))
 
 
 def is_ours(process: Process) -> bool:
@@ -98,3 +105,77 @@ class Disk(Disturbance):
         self.over.wait(self.random.uniform(0.1, 1.0))
         os.unlink(path)
         self.tell("there is room again")
+
+
+class Strikes(Killer):
+    """Each of these once, in an order of its own, spread over the clients' calls: however slow they are, they meet all of it.
+
+    A strike is one of `VICTIMS`, or `stop` and one of them, or whatever else is disturbed by calling it.
+    """
+
+    def __init__(self, host: AgentHost, seed: int, strikes: Sequence[str], others: Sequence[Callable[[], None]] = ()) -> None:
+        super().__init__(host, seed)
+        named = [functools.partial(self._hit, name) for name in strikes]
+        self._strikes: List[Callable[[], None]] = self.random.sample([*named, *others], len(named) + len(others))
+
+    def run(self) -> None:
+        for number, strike in enumerate(self._strikes):
+            enough = number / len(self._strikes)
+            eventually(lambda: self._share_made() >= enough, _LONG_SECONDS, "calls")  # noqa: B023
+            strike()
+
+    def end(self) -> None:
+        """All of them are done, whether or not the clients were faster."""
+        self.join()
+
+    def _share_made(self) -> float:
+        """Of the calls; a client that has ended has made all of its own."""
+        return sum(client.share_made for client in self.clients) / len(self.clients)
+
+    def _hit(self, name: str) -> None:
+        role = name.replace("stop ", "")
+        victim = eventually(lambda: self._victim(role), _LONG_SECONDS, f"a process to strike: {name}")
+        self.tell(name)
+        self.strike(victim, name != role)
+
+    def _victim(self, role: str) -> Optional[Process]:
+        """One of that role, at a moment at which it may be struck."""
+        found = VICTIMS[role](self.host) if is_whole(self.host) else []
+        return self.random.choice(found) if found else None
+
+
+#: For what has to be there sooner or later while the clients call.
+_LONG_SECONDS = 120.0
+
+
+def _shims_of(host: AgentHost, *projects: str) -> List[Process]:
+    found = []
+    for project in projects:
+        with contextlib.suppress(FileNotFoundError):
+            shim = host.record(project)["shim"]
+            process = processes.look(shim["pid"]) if shim else None
+            found += [process] if process and process.start_time == shim["start_time"] else []
+    return found
+
+
+def _below_agent(host: AgentHost) -> List[Process]:
+    return processes.tree(host.record(AGENT)["pid"])
+
+
+#: Whom there is to strike: by its name the processes that are it.
+VICTIMS: Dict[str, Callable[[AgentHost], List[Process]]] = {
+    "agent": lambda host: [found for found in [processes.look(host.record(AGENT)["pid"])] if found],
+    "shim of the agent": lambda host: _shims_of(host, AGENT),
+    "shim of a project": lambda host: _shims_of(host, *PROJECTS),
+    "shim of the bystander": lambda host: _shims_of(host, BYSTANDER),
+    "unpacker": lambda host: [found for found in _below_agent(host) if found.command == "ant-host-agent unpacker"],
+    "anybody": lambda host: [found for found in host.processes() if is_ours(found)],
+}
+
+
+#: What a brief one strikes at, while each client makes so many calls.
+STRIKES = (
+    *("agent", "shim of a project", "anybody") * 3, *("shim of the agent", "shim of the bystander") * 2, "unpacker",
+    "stop agent", "stop shim of the agent", "stop shim of a project",
+)  # fmt: skip
+BRIEF_CALLS = 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -10,9 +11,10 @@ import time
 from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence
 
-from tests.chaos.clients import PROJECTS, TELLING, UPGRADED, Client, Supply, find_hole
+from tests.chaos.clients import BYSTANDER, PATIENCE_SECONDS, PROJECTS, SECRET, SIZES, TELLING, UPGRADED, Client, Supply, plan
 from tests.chaos.disturbances import Disturbance
 from tests.chaos.history import LOST, UNKNOWN, Call, Project, explain
+from tests.chaos.promises import find_disorder, find_hole, find_secret, runs_in, was_disturbed
 from tests.support.agent import AGENT, AgentHost
 from tests.support.disk import PoweredDisk
 from tests.support.processes import Process
@@ -23,12 +25,20 @@ CALLS = int(os.environ.get("ANT_CHAOS_CALLS", "80"))
 SEED = int(os.environ.get("ANT_CHAOS_SEED", "1"))
 
 
-def play(host: AgentHost, supplied: Supply, disturbances: Sequence[Disturbance], seed: int, is_whole: bool = True) -> None:
+def play(
+    host: AgentHost, supplied: Supply, disturbances: Sequence[Disturbance], seed: int, is_whole: bool = True, calls: int = CALLS
+) -> None:  # fmt: skip
     """Let the clients make their calls; AssertionError for whatever is not as it was promised, with the whole story.
 
     `is_whole`: no disk refuses output, so that no line may be missing.
     """
-    clients = [Client(host, number, seed, CALLS, supplied, is_whole) for number in range(CLIENTS)]
+    host.timeout_seconds = PATIENCE_SECONDS
+    launched = host.launch(BYSTANDER, supplied.artifacts["0"], version="0")
+    assert launched.status == 201, launched
+    before = host.status(BYSTANDER)
+    clients = [Client(host, number, plan(number, seed, calls, supplied), supplied, is_whole) for number in range(CLIENTS)]
+    for disturbance in disturbances:
+        disturbance.clients = clients
     for thread in (*clients, *disturbances):
         thread.start()
     for client in clients:
@@ -36,17 +46,41 @@ def play(host: AgentHost, supplied: Supply, disturbances: Sequence[Disturbance],
     for disturbance in disturbances:
         disturbance.end()
     story = "\n".join(sorted(line for disturbance in disturbances for line in disturbance.done))
-    wrong = [line for client in clients for line in client.wrong]
+    wrong = [line for thread in (*clients, *disturbances) for line in thread.wrong]
     assert wrong == [], f"{wrong[:3]}\n{story}\n{host.output()}\n{host.agent_output()}\n{_told_of_output(host)}"
     check_agent(host, story)
     for project in PROJECTS:
-        calls = [call for client in clients for call in client.calls[project]]
-        explanation = explain(calls, [settled(host, project)])
+        made = [call for client in clients for call in client.calls[project]]
+        explanation = explain(made, [settled(host, project)])
         assert explanation is None, f"{project}: {explanation}\n{story}"
         if is_whole and host.request("GET", f"/project/{project}").status == 200:
             hole = find_hole(host.project_output(project))
             assert hole is None, f"{project}: {hole}\n{story}"
     check_upgrades([call for client in clients for call in client.calls[AGENT]], story)
+    check_bystander(host, before, story, is_whole)
+    told = find_secret(SECRET, _files_of(host))
+    assert told == [], f"{told}\n{story}"
+
+
+def check_bystander(host: AgentHost, before: Dict[str, Any], story: str, is_whole: bool) -> None:
+    """It is the run that it was, and all that this has said is there."""
+    settled(host, BYSTANDER)
+    disturbed = was_disturbed(before, host.status(BYSTANDER))
+    assert disturbed is None, f"{disturbed}\n{story}"
+    output = host.project_output(BYSTANDER)
+    is_one = find_hole(output) is None and len(runs_in(output)) == 1
+    assert is_one or not is_whole, f"{find_hole(output)}; runs: {runs_in(output)}\n{story}"
+
+
+def _files_of(host: AgentHost) -> Dict[str, bytes]:
+    """What lies in the store, but for the secrets themselves, and what the process that was started has printed."""
+    paths = [os.path.join(folder, name) for folder, _, names in os.walk(host.store) for name in names]
+    plain = [path for path in paths if os.path.isfile(path) and os.path.basename(os.path.dirname(path)) != "secrets"]
+    found = {"output": host.output().encode()}
+    for path in plain:
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # it was there for a moment only
+            found[path] = file.read()
+    return found
 
 
 def check_agent(host: AgentHost, story: str) -> None:
@@ -54,7 +88,7 @@ def check_agent(host: AgentHost, story: str) -> None:
     assert "incident" not in host.agent_output(), f"{story}\n{host.agent_output()}"
     events = host.read("projects", AGENT, "logs", "events.jsonl").decode()
     assert "shim_failed" not in events, f"{story}\n{events}"
-    eventually(lambda: is_well(host), 60, lambda: f"all is well: {_state(host)}\n{story}")
+    eventually(lambda: not disorder(host), 60, lambda: f"{disorder(host)}: {_state(host)}\n{story}")
 
 
 def _told_of_output(host: AgentHost) -> str:
@@ -74,21 +108,19 @@ def check_upgrades(calls: Sequence[Call], story: str) -> None:
         assert call.status in UPGRADED, f"{call}\n{story}"
 
 
-def is_well(host: AgentHost) -> bool:
-    """One shim, one agent, the wanted release of it, and nothing left of a proof or of an upload."""
-    record, want = host.record(AGENT), json.loads(host.read("projects", AGENT, "want.json"))
-    if (record["state"], record["successor"], record["version"]) != ("ready", None, want["release"]):
-        return False
-    there = [process.pid for role in ("shim", "agent") for process in _those(host, role)]
-    current = host.path("projects", AGENT, "current")
-    is_current = os.path.islink(current) and os.readlink(current) == f"releases/{record['version']}"
+def disorder(host: AgentHost) -> List[str]:
+    """What is not as it is at rest: one shim, one agent, the wanted release of it, nothing left of a proof or of an upload."""
+    want = json.loads(host.read("projects", AGENT, "want.json"))
+    shims, agents = ([process.pid for process in those(host, role)] for role in ("shim", "agent"))
+    link = host.path("projects", AGENT, "current")
     listed = host.request("GET", "/project")
     assert listed.status == 200, f"{listed}\n{host.agent_output()}"
-    is_clean = not host.staging() and {entry["project"] for entry in listed.json["projects"]} <= {AGENT, *PROJECTS}
-    return there == [record["shim"]["pid"], record["pid"]] and is_current and is_clean
+    strangers = {entry["project"] for entry in listed.json["projects"]} - {AGENT, BYSTANDER, *PROJECTS}
+    current = os.readlink(link) if os.path.islink(link) else None
+    return find_disorder(host.record(AGENT), want["release"], current, shims, agents, host.staging(), sorted(strangers))
 
 
-def _those(host: AgentHost, role: str) -> List[Process]:
+def those(host: AgentHost, role: str) -> List[Process]:
     """The processes that are an agent, or an agent's own shim, by their command lines."""
     return [process for process in host.processes() if process.command.split()[4:6] == [role, host.store]]
 
@@ -99,7 +131,7 @@ def _state(host: AgentHost) -> object:
 
 
 def settled(host: AgentHost, project: str) -> Project:
-    """What the project is once nothing is under way: one process for what is up, none for what is not."""
+    """What the project is once nothing is under way: its processes for what is up, none for what is not."""
 
     def look() -> Any:
         answer = host.request("GET", f"/project/{project}")
@@ -110,7 +142,8 @@ def settled(host: AgentHost, project: str) -> Project:
         if status["want"] == "down":
             is_settled = not alive and status["pid"] is None and status["state"] in ("exited", "failed")
             return on_disk(host, project, True, None) if is_settled else None
-        is_settled = status["state"] == "ready" and alive == [status["pid"]] and status["shim_pid"]
+        is_settled = status["state"] == "ready" and status["pid"] in alive and status["shim_pid"]
+        is_settled = is_settled and len(alive) == SIZES[status["version"]]
         return on_disk(host, project, True, status["version"]) if is_settled else None
 
     def seen() -> str:
@@ -150,7 +183,8 @@ def lose_power(host: PoweredDisk, supplied: Supply, seed: int, boots: int) -> No
     chance = random.Random(f"power {seed}")
     history: Dict[str, List[Call]] = {project: [] for project in PROJECTS}
     for boot in range(boots):
-        clients = [Client(host, number, seed * 100 + boot, CALLS, supplied, is_whole=False) for number in range(CLIENTS)]
+        planned = [plan(number, seed * 100 + boot, CALLS, supplied) for number in range(CLIENTS)]
+        clients = [Client(host, number, calls, supplied, is_whole=False) for number, calls in enumerate(planned)]
         for client in clients:
             client.start()
         enough = chance.randint(1, CLIENTS * CALLS * 3 // 4)

@@ -1,7 +1,7 @@
 """What is run as the first process of a namespace of its own, where anybody may choose the pid of the next process.
 
-`python -m tests.chaos.strangers PYZ PYTHON`: pids of processes of ours that died are given to strangers, and no stranger may ever
-get a signal from us (pid_namespaces(7), /proc/sys/kernel/ns_last_pid in proc(5)).
+`python -m tests.chaos.strangers PYZ PYTHON SEED [CALLS]`, the latter for a brief one: pids of processes of ours that died are
+given to strangers, and no stranger may ever get a signal from us (pid_namespaces(7), /proc/sys/kernel/ns_last_pid in proc(5)).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 from typing import Dict, List
 
 from tests.chaos.clients import supply
-from tests.chaos.disturbances import Disturbance, Killer
-from tests.chaos.scenario import SEED, play
+from tests.chaos.disturbances import STRIKES, Disturbance, Killer, Strikes
+from tests.chaos.scenario import CALLS, play
 from tests.support import processes
 from tests.support.agent import AgentHost
 from tests.support.processes import Process
@@ -90,14 +90,15 @@ def move_in_while_nobody_looks(host: AgentHost) -> None:
 
 def main() -> None:
     """Both, one after the other."""
-    pyz, python = sys.argv[1:]
+    pyz, python, seed, *calls = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
     with AgentHost(pyz, python) as host:
         move_in_while_nobody_looks(host)
     with AgentHost(pyz, python) as host:
-        strangers = Strangers(host, SEED)
+        strangers = Strangers(host, seed)
+        killer = Strikes(host, seed, STRIKES) if calls else Killer(host, seed)
         with contextlib.ExitStack() as after:
             after.callback(strangers.leave)
-            play(host, supply(host, pyz, False), [strangers, Killer(host, SEED)], SEED)
+            play(host, supply(host, pyz, False), [strangers, killer], seed, calls=[*calls, CALLS][0])
         assert strangers.hits > 0, "no stranger ever got the pid that it was to have"
         print(f"{strangers.hits} of {len(strangers.there)} strangers were somebody of ours before")
 

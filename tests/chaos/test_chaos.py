@@ -1,6 +1,7 @@
 """Clients that call all at once while something goes wrong: no lie, no lost line, nothing left over.
 
-ANT_CHAOS_CALLS (a client) and ANT_CHAOS_SEED choose how long and which. It is slow, so CI runs it with ANT_SLOW=1 only.
+The brief ones have a fixed number of calls and strikes each, so that a slow machine takes longer and sees no more of either.
+The long ones are run by hand (ANT_SLOW=1): ANT_CHAOS_CALLS (a client) and ANT_CHAOS_SEED choose how long and which.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from typing import Iterator
 import pytest
 
 import build
-from tests.chaos.clients import supply
-from tests.chaos.disturbances import Clock, Disk, Killer
-from tests.chaos.scenario import SEED, lose_power, play
+from tests.chaos.clients import VERBS, Supply, plan, supply
+from tests.chaos.disturbances import BRIEF_CALLS, STRIKES, Clock, Disk, Killer, Strikes
+from tests.chaos.scenario import CLIENTS, SEED, lose_power, play
 from tests.support.agent import AgentHost
 from tests.support.clock import bend
 from tests.support.disk import PoweredDisk, SmallDisk
 
-pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.newest]
+pytestmark = [pytest.mark.e2e, pytest.mark.newest]
+
+#: The brief ones' seeds: of the processes that are killed, of the clock, of the disk, of the strangers.
+KILLS, CLOCK, DISK, STRANGERS = 1, 2, 3, 4
 
 
 @pytest.fixture
@@ -28,11 +32,48 @@ def chaos_host(pyz: str, python: str) -> Iterator[AgentHost]:
         yield host
 
 
+def test_the_brief_ones_have_every_call() -> None:
+    supplied = Supply({}, {"one": "", "two": ""})
+    planned = [call for number in range(CLIENTS) for call in plan(number, KILLS, BRIEF_CALLS, supplied)]
+    assert {call.verb for call in planned} == {*VERBS, "upgrade"}
+    assert len({call.argument for call in planned if call.verb == "upgrade"}) == 2
+
+
+@pytest.mark.slow
+def test_briefly_our_own_processes_are_killed(chaos_host: AgentHost, pyz: str) -> None:
+    play(chaos_host, supply(chaos_host, pyz, True), [Strikes(chaos_host, KILLS, STRIKES)], KILLS, calls=BRIEF_CALLS)
+
+
+@pytest.mark.slow
+def test_briefly_the_clock_jumps(pyz: str, python: str) -> None:
+    host = AgentHost(pyz, python)
+    host.pyz = bend(pyz, host)
+    with host:
+        strikes = Strikes(host, CLOCK, STRIKES, [Clock(host, CLOCK).disturb] * 15)
+        play(host, supply(host, pyz, False), [strikes], CLOCK, calls=BRIEF_CALLS)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_root
+def test_briefly_the_disk_is_full(pyz: str, python: str) -> None:
+    with SmallDisk(pyz, python, "size=150m") as host:
+        strikes = Strikes(host, DISK, STRIKES, [Disk(host, DISK).disturb] * 10)
+        play(host, supply(host, pyz, False), [strikes], DISK, is_whole=False, calls=BRIEF_CALLS)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_root
+def test_briefly_pids_are_used_again_by_strangers(pyz: str, python: str) -> None:
+    move_in(pyz, python, str(STRANGERS), str(BRIEF_CALLS))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("has_agents", [False, True], ids=["kills", "kills-and-upgrades"])
 def test_our_own_processes_are_killed(chaos_host: AgentHost, pyz: str, has_agents: bool) -> None:
     play(chaos_host, supply(chaos_host, pyz, has_agents), [Killer(chaos_host, SEED)], SEED)
 
 
+@pytest.mark.slow
 def test_the_clock_jumps(pyz: str, python: str) -> None:
     host = AgentHost(pyz, python)
     host.pyz = bend(pyz, host)
@@ -40,6 +81,7 @@ def test_the_clock_jumps(pyz: str, python: str) -> None:
         play(host, supply(host, pyz, False), [Clock(host, SEED), Killer(host, SEED)], SEED)
 
 
+@pytest.mark.slow
 @pytest.mark.needs_root
 @pytest.mark.parametrize("is_killed", [False, True], ids=["alone", "and-kills"])
 def test_the_disk_is_full(pyz: str, python: str, is_killed: bool) -> None:
@@ -53,17 +95,24 @@ FIRST = ("sh", "-c", '"$@"; exit $?', "first")
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
-@pytest.mark.needs_root
-def test_pids_are_used_again_by_strangers(pyz: str, python: str) -> None:
+def move_in(pyz: str, python: str, *words: str) -> None:
+    """Play in a namespace of processes: tests.chaos.strangers."""
     if subprocess.run([*NAMESPACE, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
         pytest.skip("needs a namespace of processes")
     played = subprocess.run(
-        [*NAMESPACE, *FIRST, sys.executable, "-m", "tests.chaos.strangers", pyz, python], cwd=build.ROOT, check=False,
+        [*NAMESPACE, *FIRST, sys.executable, "-m", "tests.chaos.strangers", pyz, python, *words], cwd=build.ROOT, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert played.returncode == 0, played.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.needs_root
+def test_pids_are_used_again_by_strangers(pyz: str, python: str) -> None:
+    move_in(pyz, python, str(SEED))
+
+
+@pytest.mark.slow
 @pytest.mark.needs_root
 def test_the_power_is_cut(pyz: str, python: str) -> None:
     with PoweredDisk(pyz, python) as host:

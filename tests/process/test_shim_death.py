@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +94,32 @@ def test_the_exit_code_is_known_after_an_adoption(shims: Any) -> None:
     open(shims.store.project("code").release("1") + "/go", "w").close()
     record = shims.handle("code").wait(lambda r: r.exits, 60)
     assert record is not None and record.exits[-1]["exit_cause"]["code"] == 42
+
+
+@pytest.fixture
+def fatal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where this file is, a turn that starts a program is killed when that runs, and before it can say so; once."""
+    release, path = tree.Spawned.release, tmp_path / "fatal"
+
+    def release_and_die(spawned: tree.Spawned) -> object:
+        failure = release(spawned)
+        if path.exists():
+            path.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return failure
+
+    monkeypatch.setattr(tree.Spawned, "release", release_and_die)
+    return path
+
+
+def test_what_a_killed_turn_has_started_goes_on(fatal: Path, request: pytest.FixtureRequest) -> None:
+    shims = request.getfixturevalue("shims")  # after its turns were told when to die
+    before = shims.run("there", "import time; time.sleep(1000)")
+    fatal.touch()
+    want = shims.up("there")
+    record = shims.handle("there").wait(lambda r: r.generation == want.generation and r.state == "ready", 60)
+    assert record is not None and record.run == before.run + 1 and not fatal.exists(), shims.handle("there").record()
+    assert [entry["pid"] for entry in shims.down("there").killed] == [record.pid]
 
 
 @pytest.fixture

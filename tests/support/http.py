@@ -42,12 +42,12 @@ class Response:
 
 def request(
     address: Tuple[str, int], method: str, path: str, body: Body = None, headers: Optional[Mapping[str, str]] = None,
-    tls: Optional[ssl.SSLContext] = None,
+    tls: Optional[ssl.SSLContext] = None, timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Response:  # fmt: skip
     """One call on a connection of its own, over TLS if it is told whom to trust; of endless events the first block."""
-    connection = http.client.HTTPConnection(*address, timeout=TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(*address, timeout=timeout_seconds)
     if tls is not None:
-        connection = http.client.HTTPSConnection(*address, timeout=TIMEOUT_SECONDS, context=tls)
+        connection = http.client.HTTPSConnection(*address, timeout=timeout_seconds, context=tls)
     try:
         connection.request(method, path, body, dict(headers or {}))
         answer = connection.getresponse()

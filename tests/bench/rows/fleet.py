@@ -6,11 +6,12 @@ import contextlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import List
+from typing import List, Set
 
 from tests.bench import kernel
 from tests.bench.figure import Figure
 from tests.bench.setting import FOREVER, Setting, script
+from tests.support import http
 from tests.support.agent import AGENT, AgentHost
 
 
@@ -20,6 +21,8 @@ def measure(setting: Setting) -> List[Figure]:
     with contextlib.ExitStack() as stack:
         with ThreadPoolExecutor(4) as pool:
             hosts = list(pool.map(lambda _: setting.host(), range(count)))
+            for host, port in zip(hosts, _free_ports(count)):
+                host.address = (host.address[0], port)
             started = time.monotonic()
             list(pool.map(lambda host: _start(stack, host), hosts))
             boot = time.monotonic() - started
@@ -41,6 +44,14 @@ def measure(setting: Setting) -> List[Figure]:
             list(pool.map(lambda host: host.close(), hosts))
         stack.pop_all()
     return [*figures, Figure(f"PSS of an agent, at {count}", "MB", agents), Figure(f"PSS of its shim, at {count}", "MB", shims)]
+
+
+def _free_ports(count: int) -> Set[int]:
+    """All of them another: each host takes its own only when it is started."""
+    ports: Set[int] = set()
+    while len(ports) < count:
+        ports.add(http.free_port())
+    return ports
 
 
 def _start(stack: contextlib.ExitStack, host: AgentHost) -> None:
