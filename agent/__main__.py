@@ -82,9 +82,14 @@ def _load(words: List[str]) -> Callable[[], int]:
 
         return lambda: unpacker.main(rest)
     if verb in (None, "serve", "boot") and not {"-h", "--help"} & set(words):
+        from agent.config import parse_serve
+        from agent.store import installed
+
+        config = parse_serve(rest, os.environ)
+        installed.prefer(config.store)
         from agent.operations.bootstrap import bootstrap
 
-        return lambda: _serve(bootstrap, rest, is_boot=verb == "boot")
+        return lambda: _serve(bootstrap, config, is_boot=verb == "boot")
     from agent.cli import main as cli
 
     return lambda: cli.run(verb or "help", rest)
@@ -114,11 +119,8 @@ def explain(error: AgentError) -> str:
     return text
 
 
-def _serve(bootstrap: Callable[[ServeConfig, bool], NoReturn], words: List[str], is_boot: bool) -> int:
+def _serve(bootstrap: Callable[[ServeConfig, bool], NoReturn], config: ServeConfig, is_boot: bool) -> int:
     """Only ever returns after an upgrade of the agent that runs already, which the boot of a host never is."""
-    from agent.config import parse_serve
-
-    config = parse_serve(words, os.environ)
     try:
         bootstrap(config, is_boot)
     except AlreadyRunning as running:

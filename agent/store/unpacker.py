@@ -34,6 +34,8 @@ _ONE_DESCRIPTOR = socket.CMSG_SPACE(4)
 _DESCRIPTORS = 1024
 #: An archive that takes too long is given up by whoever unpacks it; by the kernel a little later, by us later still.
 _SLACK_SECONDS = 10
+#: The next worker is forked after so long without a message: whoever asked for the last one is starting what it unpacked.
+_IDLE_MILLISECONDS = 50
 
 Extract = Callable[[str, str], artifacts.Kind]
 
@@ -139,7 +141,7 @@ def _unanswered(status: int) -> NoReturn:
 class _Server:
     """Hands each message to a worker, and puts its wait status behind its answer, if any, when it has ended.
 
-    The worker was forked beforehand, and the next one is while it works: a launch does not wait for that.
+    The worker was forked beforehand, and the next one is a little later: a launch does not wait for that, nor has it beside it.
     """
 
     def __init__(self, conversation: socket.socket, limits: Limits, extract: Extract) -> None:
@@ -149,6 +151,7 @@ class _Server:
         self._replies: Dict[int, int] = {}
         #: The worker that waits for its message: pid and the way to it.
         self._next: Optional[Tuple[int, socket.socket]] = None
+        self._is_to_fork = False
 
     def serve(self) -> NoReturn:
         """Until the agent ends. A signal to all of the agent's processes is for the agent: it drains, and may unpack yet."""
@@ -160,25 +163,28 @@ class _Server:
         for fd in (self._socket.fileno(), wake):
             poll.register(fd, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            ready = poll.poll(_IDLE_MILLISECONDS if self._is_to_fork else None)
+            for fd, _ in ready:
                 if fd == wake:
                     os.read(wake, 4096)
                 else:
                     self._take()
             self._reap()
+            if not ready:
+                self._is_to_fork = False
+                with contextlib.suppress(OSError):  # then the next message will tell
+                    self._next = self._fork()
 
     def _take(self) -> None:
         data, reply = _receive(self._socket)
         if not data:
             os._exit(0)
+        self._is_to_fork = True
         try:
             self._replies[self._hand_over(data, reply)] = reply
         except OSError as error:
             _answer(reply, {"errno": error.errno})
             _end(reply, 0)
-            return
-        with contextlib.suppress(OSError):  # then the next message will tell
-            self._next = self._fork()
 
     def _hand_over(self, data: bytes, reply: int) -> int:
         """The pid of the worker that has it now. OSError when there can be none."""

@@ -1,4 +1,4 @@
-"""The agent's first moments: after a crash pings are answered while the rest of it is still being imported, half of its start."""
+"""The agent's first moments: pings are answered while the rest of it is still being imported, which is half of its start."""
 
 from __future__ import annotations
 
@@ -57,9 +57,6 @@ def begin(arguments: List[str]) -> Begun:
 
 
 def _was_ready(store: StoreLayout) -> bool:
-    """Whether this process takes the place of one of the same release."""
-    if "PROVE" in os.environ:
-        return False
-    record = files.read_json_if_whole(store.project(AGENT_PROJECT).record) or {}
-    outcome = record.get("outcome") or {}
-    return bool(outcome.get("ready")) and outcome.get("generation") == record.get("generation")
+    """Whether the release that this process runs from was at work here before, and is not to be proved again."""
+    release = os.path.dirname(os.path.realpath(sys.argv[0]))
+    return "PROVE" not in os.environ and os.path.realpath(store.project(AGENT_PROJECT).current) == release

@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "agent.cli.checks": ("agent.model", "agent.host", "agent.store.layout"),
     "agent.cli.trial": ("agent.cli", "agent.client", "agent.errors", "agent.host.procfs"),
     "agent.cli.doctor": ("agent.cli", "agent.config", "agent.errors", "agent.host.files", "agent.store.layout"),
-    "agent.__main__": ("agent.config", "agent.errors"),
+    "agent.__main__": ("agent.config", "agent.errors", "agent.store.installed"),
 }  # fmt: skip
 #: What a subcommand hands over to; imported inside a function, so that the other subcommands start without it.
 SUBCOMMANDS = (

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+import zipfile
+from pathlib import Path
 from typing import Iterator
 
 import pytest
 
-from tests.support import artifact, http, processes
+from tests.support import artifact, bundles, http, processes
 from tests.support.agent import AGENT, AgentHost
 from tests.support.wait import eventually
 
@@ -30,6 +32,42 @@ def test_sigterm_leaves_projects_running_and_a_new_start_adopts_them(own_host: A
     own_host.wait_for_output(project, b"wake %d:" % (woken + 2))
     reply = own_host.kill(project)
     assert pid in [entry["pid"] for entry in reply.json["killed"]]
+
+
+@pytest.mark.newest
+def test_a_release_that_was_at_work_before_answers_pings_while_the_rest_of_it_is_loaded(
+    pyz: str, python: str, tmp_path: Path
+) -> None:
+    held, top = str(tmp_path / "held"), b"from agent.config import ServeConfig\n"
+    wait = b"import time\nwhile os.path.exists(%r):\n    time.sleep(0.02)\n" % held
+    build = bundles.release(pyz, str(tmp_path), "held", ("agent/web/main.py", top, top + wait))
+    with AgentHost(build, python) as host:
+        eventually(lambda: os.path.islink(host.path("projects", AGENT, "current")), 30, "the outcome of the first start")
+        host.stop()
+        with open(held, "wb"):
+            host.start()  # until it answers
+        assert host.record(AGENT)["state"] == "running"
+        os.unlink(held)
+        host.wait_for_state(AGENT, "ready", deadline_seconds=30)
+
+
+@pytest.mark.newest
+def test_a_start_imports_from_the_copy_in_its_store_unless_others_may_write_there(own_host: AgentHost) -> None:
+    own_host.stop()
+    (copy,) = Path(own_host.path("projects", AGENT, "releases")).glob("*/*.pyz")
+    module, said = "agent/operations/bootstrap.py", "this is the copy"
+    with zipfile.ZipFile(copy) as archive:
+        members = {name: archive.read(name) for name in archive.namelist() if name != module + "c"}
+    with zipfile.ZipFile(copy, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data + (f"\nsys.stderr.write('{said}')\n".encode() if name == module else b""))
+    own_host.start()
+    assert said in own_host.output()
+    own_host.stop()
+    os.chmod(own_host.store, 0o722)
+    refused = own_host.run(*own_host.serve_command()[3:])
+    os.chmod(own_host.store, 0o700)
+    assert refused.returncode == 2 and said.encode() not in refused.stderr, refused
 
 
 def test_output_written_while_the_agent_is_down_is_kept(own_host: AgentHost, project: str) -> None:

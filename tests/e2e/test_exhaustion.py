@@ -119,11 +119,13 @@ def processes_of(host: AgentHost) -> Dict[str, List[int]]:
 def test_f12_no_process_and_no_thread_can_be_started(unprivileged_host: AgentHost, project: str, which: str) -> None:
     host, agent = unprivileged_host, unprivileged_host.agent_pid
     assert host.launch_fixture(project, "hello").status == 201
+    unpackers = processes_of(host)["unpacker"]
+    eventually(lambda: [process for process in processes.every() if process.parent in unpackers], 30, "a worker that waits")
     with limited(host, processes_of(host)[which], resource.RLIMIT_NPROC, 1):
         if which == "agent":  # hashing a large upload takes a thread
             refused = host.request("POST", "/project?project=large", bytes(8 << 20), RAW)
         else:
-            if which == "unpacker":  # one worker waits already
+            if which == "unpacker":  # for which that worker is enough
                 assert host.launch_fixture("lucky", "hello").status == 201
             refused = host.launch_fixture("refused", "hello")
         assert refused.status == 503, refused

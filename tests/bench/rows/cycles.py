@@ -92,9 +92,9 @@ def measure(setting: Setting) -> List[Figure]:
 
 
 def _settled(host: AgentHost) -> State:
-    """Once the last shims are gone: only the agent, its shim and its unpacker mention the store."""
-    eventually(lambda: len(host.processes()) <= 3, _SETTLE_SECONDS, lambda: ", ".join(map(str, host.processes())))
-    (unpacker,) = below(host.agent_pid)
+    """Once the last shims are gone: the agent, its shim, its unpacker and the worker that waits for the next artifact."""
+    eventually(lambda: len(host.processes()) == 4, _SETTLE_SECONDS, lambda: ", ".join(map(str, host.processes())))
+    unpacker, _ = below(host.agent_pid)
     who = {"agent": host.agent_pid, "agent's shim": host.shim_pid(AGENT), "unpacker": unpacker}
     # uploads and launches leave idle connections and threads that end by themselves
     eventually(lambda: not host.staging(), _SETTLE_SECONDS, lambda: str(host.staging()))
