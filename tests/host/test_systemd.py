@@ -9,11 +9,11 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Sequence
 
 import pytest
 
-from tests.support.machine import Done, Machine, NotBuilt, build_image
+from tests.support.machine import Done, Image, Machine, NotBuilt, build_image
 from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.host, pytest.mark.needs_root, pytest.mark.slow]
@@ -25,24 +25,23 @@ PROGRAMS = {
     "steady": ("echo steady; exec sleep 2147483647", {}),
     "doomed": ("exec sleep 2147483647", {}),
     "hungry": (
-        'while [ ! -e "$PERSIST_DIR/eat" ]; do sleep 0.2; done; exec python3 -S -c "bytearray(b\'x\' * (1 << 20)) * 512"',
+        'while [ ! -e "$PERSIST_DIR/eat" ]; do sleep 0.2; done; exec python3 -S -c "bytearray(b\'x\' * (1 << 20)) * 128"',
         {"limits": {"memory_bytes": 48 << 20}, "restart": {"policy": "never"}},
     ),
     "busy": ("while :; do :; done", {"limits": {"cpus": 0.1, "processes": 7}}),
 }
 
 
-#: An emulated processor takes long to load an HTTP client.
-_PING = """
-import socket
-with socket.create_connection(("127.0.0.1", 4499)) as agent:
-    agent.sendall(b"GET /ping HTTP/1.0\\r\\n\\r\\n")
-    print(b"".join(iter(lambda: agent.recv(4096), b"")).decode(), end="")
+#: A call as HTTP has it, made by bash: $1 is the method, $2 the path. An emulated processor takes long to start a Python.
+_CALL = f"""
+exec 3<>/dev/tcp/127.0.0.1/4499 || exit
+printf '%s %s HTTP/1.0\\r\\nHost: 127.0.0.1:4499\\r\\nAuthorization: Bearer %s\\r\\n\\r\\n' "$1" "$2" "$(cat {STORE}/token)" >&3
+cat <&3
 """
 
 
 class Host:
-    """The machine, and the agent on it as its own command line shows it."""
+    """The machine, and the agent on it."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -54,8 +53,13 @@ class Host:
         """The command line, with the file that was copied to the host."""
         return self.run("python3", "/opt/agent.pyz", *words)
 
+    def call(self, method: str, path: str) -> Done:
+        """A call of the API: its output is the body."""
+        done = self.run("bash", "-c", _CALL, "call", method, path)
+        return Done(done.code, done.output.partition("\r\n\r\n")[2], done.errors)
+
     def status(self, project: str) -> Dict[str, Any]:
-        document: Dict[str, Any] = self.agent("status", project, "--json").json
+        document: Dict[str, Any] = self.call("GET", f"/project/{project}").json
         return document
 
     def launch(self, project: str) -> int:
@@ -84,7 +88,7 @@ class Host:
 
     def answers(self) -> bool:
         """Whether ping is answered."""
-        return self.run("python3", "-I", "-S", "-c", _PING).output.endswith("pong")
+        return self.call("GET", "/ping").output == "pong"
 
     def wait_for(self, project: str, **wanted: object) -> Dict[str, Any]:
         """The project's status, once it has these members."""
@@ -106,7 +110,7 @@ def host(pyz: str) -> Iterator[Host]:
     try:
         machine = Machine(_image(folder, pyz), folder)
         try:
-            machine.start()
+            _switch_on(machine)
             found = Host(machine)
             installed = found.agent("install")
             assert installed.code == 0, (installed, found.run("journalctl", "--no-pager", "-n", "50"))
@@ -117,7 +121,15 @@ def host(pyz: str) -> Iterator[Host]:
         shutil.rmtree(folder)
 
 
-def _image(folder: str, pyz: str) -> Any:
+def _switch_on(machine: Machine) -> None:
+    """The first time, when nothing of ours is at work in it: that it does not come up is the emulator's fault."""
+    try:
+        machine.start()
+    except AssertionError as error:
+        pytest.skip(f"no host can be emulated here: it does not come up: {error}")
+
+
+def _image(folder: str, pyz: str) -> Image:
     projects = Path(folder, "projects")
     for name, (program, manifest) in PROGRAMS.items():
         (projects / name).mkdir(parents=True)
@@ -195,20 +207,24 @@ def test_a_reboot_brings_back_what_was_wanted(host: Host) -> None:
     host.launch("doomed")
     assert host.agent("kill", "doomed").code == 0
     host.machine.reboot()
-    _is_as_before(host)
+    _is_back(host, up=("steady", "busy"), down="doomed")
 
 
-def test_a_power_cut_is_survived(host: Host) -> None:
+def test_a_power_cut_right_after_an_answer_undoes_nothing(host: Host) -> None:
+    """What a call has answered was on the disk before: no agent, nor the kernel by itself, has the time to write it later."""
+    host.launch("doomed")
+    killed = host.call("DELETE", "/project/busy").json
     host.machine.cut_power()
+    assert killed["status"] == "Successful"
     host.machine.start()
-    _is_as_before(host)
+    _is_back(host, up=("steady", "doomed"), down="busy")
 
 
-def _is_as_before(host: Host) -> None:
+def _is_back(host: Host, up: Sequence[str], down: str) -> None:
     host.wait_until_served()
-    host.wait_for("steady", state="ready")
-    host.wait_for("busy", state="ready")
-    assert host.status("doomed")["want"] == "down" and host.status("doomed")["state"] == "exited"
+    for project in up:
+        host.wait_for(project, state="ready", want="up")
+    host.wait_for(down, state="exited", want="down")
     # the words of every command line: the shims of projects are forked, and say in one word whose they are
     words = host.run("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'").output.splitlines()
     assert words.count("shim") == 1
