@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from agent.host import cgroups, confinement, files, locks, prctl, users
 from agent.model import AGENT_PROJECT
+from agent.store import keys
 from agent.store.layout import StoreLayout
 
 #: As it must be; works, but one promise can't be kept here; must be mended.
@@ -146,6 +147,9 @@ def folder(store: StoreLayout) -> Finding:
 def secrets(store: StoreLayout) -> Finding:
     """The files with keys: for their owner alone."""
     paths = [path for path in (store.token, store.keys) if os.path.exists(path)]
+    trouble = keys.trouble(store) if os.access(store.config, os.R_OK) else None
+    if trouble is not None:
+        return Finding("keys", BAD, trouble.detail, trouble.hint or "", "the admin's calls")
     loose = [path for path in paths if stat.S_IMODE(os.stat(path).st_mode) & 0o077]
     if loose:
         return Finding("keys", BAD, f"{' and '.join(loose)}: others may read the keys.", f"chmod 0600 {' '.join(loose)}")

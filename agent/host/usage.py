@@ -16,6 +16,7 @@ from agent.host.prctl import libc
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _READ_BYTES = 4096
+_DEAD_STATES = (b"Z", b"X", b"x")
 
 
 class Use(NamedTuple):
@@ -28,7 +29,9 @@ class Use(NamedTuple):
 
 class _Process(NamedTuple):
     session: int
+    is_dead: bool
     ticks: int
+    start_time: int
     pages: int
 
 
@@ -67,9 +70,15 @@ class Processes:
         pid = int(name)
         # utime, stime, and those of the children that were waited for
         ticks = int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])
-        self._by_pid[pid] = _Process(int(fields[3]), ticks, int(fields[21]))
+        self._by_pid[pid] = _Process(int(fields[3]), fields[0] in _DEAD_STATES, ticks, int(fields[19]), int(fields[21]))
         self._children.setdefault(int(fields[1]), []).append(pid)
         return True
+
+    def has(self, pid: int, start_time: int) -> bool:
+        """Whether the very process that started then was alive."""
+        self._look()
+        found = self._by_pid.get(pid)
+        return found is not None and found.start_time == start_time and not found.is_dead
 
     def below(self, shim: int) -> List[int]:
         """The children of a shim that are its project's: each run has a session of its own, a turn of the shim has the shim's."""

@@ -11,14 +11,15 @@ from agent.host.files import Space
 from agent.operations.agent import Agent
 from agent.shim.handle import Handle
 from agent.shim.record import needs_shim
-from agent.store import limits, staging
+from agent.store import keys, limits, staging
 
 
 def health(agent: Agent) -> Tuple[int, Dict[str, Any]]:
-    """(200 | 503, what was looked at): the store can be written, its disk has room, every project that needs a shim has one."""
+    """(200 | 503, what was looked at): the store can be written, its disk has room, every project that
+    needs a shim has one, the admin's key can be read."""
     handles = [agent.handle(project) for project in agent.projects()]
     space, build = files.free_space(agent.store.root), own_build()
-    found = {"store": _of_store(agent), "disk": _of_disk(space), "shims": _of_shims(handles)}
+    found = {"store": _of_store(agent), "disk": _of_disk(space), "shims": _of_shims(handles), "keys": _of_keys(agent)}
     problems = [problem for problem in found.values() if problem]
     return (503 if problems else 200), {
         "healthy": not problems,
@@ -53,6 +54,11 @@ def _of_disk(space: Space) -> str:
     if space.total_inodes and space.free_inodes < limits.DEFAULT.reserve_inodes:
         return f"the store's file system has {space.free_inodes} inodes left: remove files that are not needed"
     return ""
+
+
+def _of_keys(agent: Agent) -> str:
+    trouble = keys.trouble(agent.store)
+    return f"{trouble.detail} {trouble.hint}" if trouble is not None else ""
 
 
 def _of_shims(handles: Sequence[Handle]) -> str:

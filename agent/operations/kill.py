@@ -39,6 +39,7 @@ def _kill(agent: Agent, project: str, grace_seconds: Optional[float], purge: boo
     want, record = handle.want(), handle.record()
     was_down = record is not None and not needs_shim(want, record)
     if was_down and want is not None and not want.up:
+        handle.persist_want()  # the call that made it so may have died before it was safe from a power cut
         reply: Dict[str, Any] = {"status": "NothingToKill", "project": project, "killed": [], "survivors": []}
     else:
         ended = _end(handle, grace_seconds, by)

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from agent import manifest as manifests
 from agent.errors import AgentError, ArtifactFault, Conflict
-from agent.host import clock, files
+from agent.host import clock, files, procfs
 from agent.manifest import Manifest
 from agent.model import AGENT_PROJECT, Release, parse_version
 from agent.operations import canary, own, signatures, status
@@ -188,7 +188,9 @@ def spared(agent: Agent, handle: Handle) -> List[Optional[str]]:
 
 
 def _runs_well(record: Record, release: Release) -> bool:
-    return record.version == release.version and record.state in (machine.RUNNING, machine.READY)
+    """By the record, and by the kernel: a run that has just ended is on record until its shim has looked."""
+    is_up = record.version == release.version and record.state in (machine.RUNNING, machine.READY)
+    return is_up and record.pid is not None and procfs.is_alive(record.pid, record.start_time or 0)
 
 
 def _may_run(layout: ProjectLayout, record: Record) -> bool:

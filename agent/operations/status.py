@@ -75,7 +75,7 @@ def _status(handle: Handle, want: Optional[Want], processes: Optional[Processes]
         "shim_pid": record.shim["pid"] if record.shim and is_alive else None,
         "warnings": list(release.get("warnings", ())),
     }
-    correction = _correction(handle, want, record, is_alive)
+    correction = _correction(handle, want, record, is_alive, processes)
     if correction is not None:
         status.update(correction)
     return status
@@ -118,18 +118,30 @@ def _uptime_seconds(record: Record) -> Optional[float]:
     return round(max(0.0, time.time() - clock.from_timestamp(record.started_at)), 1)
 
 
-def _correction(handle: Handle, want: Optional[Want], record: Record, is_alive: bool) -> Optional[Dict[str, Any]]:
-    """What the record can't know, because no shim lives to write it: a reboot, a killed shim, a dead child."""
+def _correction(
+    handle: Handle, want: Optional[Want], record: Record, is_alive: bool, processes: Optional[Processes]
+) -> Optional[Dict[str, Any]]:  # fmt: skip
+    """What the record can't know, because no shim lives to write it, or has not come to it yet: a reboot, a killed shim, a dead
+    child."""
     is_of_another_boot = record.state in machine.ALIVE and record.boot_id not in ("", procfs.boot_id())
+    lives = not is_of_another_boot and record.pid is not None and _lives(record.pid, record.start_time or 0, processes)
     if not is_of_another_boot and (is_alive or not needs_shim(want, record)):
-        return None
-    lives = record.boot_id == procfs.boot_id() and record.pid is not None and procfs.is_alive(record.pid, record.start_time or 0)
-    if lives and record.state in machine.ALIVE:
+        if lives or record.ended is not None or record.state not in (machine.RUNNING, machine.READY):
+            return None
+        explanation = "it has just ended; its shim is about to say how, and what follows"
+    elif lives and record.state in machine.ALIVE:
         return {"explanation": f"{record.state}; its shim died and is being replaced"}
+    else:
+        explanation = "not running: the host or its shim went down; a new shim takes over within seconds"
     return {
         "state": machine.EXITED, "pid": None, "started_at": None, "uptime_seconds": None, "next": None,
-        "explanation": "not running: the host or its shim went down; a new shim takes over within seconds",
+        "explanation": explanation,
     }  # fmt: skip
+
+
+def _lives(pid: int, start_time: int, processes: Optional[Processes]) -> bool:
+    """Whether that process is there: those that were looked at for all projects at once may be older than it."""
+    return processes is not None and processes.has(pid, start_time) or procfs.is_alive(pid, start_time)
 
 
 def _crashes(layout: ProjectLayout) -> Dict[str, Any]:

@@ -164,7 +164,7 @@ class Capture:
         try:
             return os.open(path, flags, 0o600)
         except FileNotFoundError:  # a project may have removed its logs
-            files.make_directory(self._logs)
+            os.mkdir(self._logs, 0o700)  # not what is above: where somebody deleted the store, nothing of it comes back
             return os.open(path, flags, 0o600)
 
 

@@ -198,8 +198,9 @@ class Handle:
             self._poke()
 
     def persist_want(self) -> None:
-        """Write the want again if the disk refused it; it goes on standing in for itself if the disk still does."""
-        if is_volatile(self.layout):
+        """Write the want again if the disk refused it, or nobody has settled its draft; it goes on standing in for itself if the
+        disk still refuses."""
+        if is_volatile(self.layout) or drafts.pending(self.layout.want) is not None:
             with locks.hold(self.layout.want_lock):
                 want = self.want()
                 if want is not None:

@@ -23,7 +23,7 @@ from agent.shim.record import read_record, read_want
 from agent.shim.rehearsal import get_ready
 from agent.shim.resident import Answer, Seen, in_a_fork, install_handlers, renew_wake, reside
 from agent.store.layout import ProjectLayout, StoreLayout
-from agent.store.segments import EVENTS_BYTES, prepare
+from agent.store.segments import EVENTS_BYTES, STORE_EVENTS_BYTES, prepare
 
 
 def main(arguments: List[str]) -> int:
@@ -92,12 +92,15 @@ def _is_to_end(layout: ProjectLayout) -> bool:
 
 def _take_turn(layout: ProjectLayout, seen: Seen, gate: int, wake: int) -> Answer:
     """A turn whose failure is told where the project's operator looks: in its events."""
+    if seen.childless and not os.path.isdir(layout.root):
+        return Answer(done=True)  # there is nothing left to look after
     try:
+        _require_folder(layout, seen)
         turn = ProjectTurn(layout, seen)
         turn.wait = lambda: _wait_at(gate, wake)
         return turn.take()
-    except Exception:
-        _tell_of_failure(layout)
+    except Exception as error:
+        _tell_of_failure(layout, seen, error)
         raise
 
 
@@ -114,15 +117,29 @@ def _wait_at(gate: int, wake: int) -> None:
 def _take_own_turn(layout: ProjectLayout, seen: Seen, nursery: Nursery) -> Optional[Answer]:
     """The same in this very process, which must outlive it: the agent may just have died, and nobody else holds the socket."""
     try:
+        _require_folder(layout, seen)
         return AgentTurn(layout, seen, nursery).take()
-    except Exception:
-        _tell_of_failure(layout)
+    except Exception as error:
+        _tell_of_failure(layout, seen, error)
         return None
 
 
-def _tell_of_failure(layout: ProjectLayout) -> None:
+def _require_folder(layout: ProjectLayout, seen: Seen) -> None:
+    """Without it nothing would be on record and nothing wanted, and what runs would be left alone."""
+    if not seen.leaving and not os.path.isdir(layout.root):
+        raise FileNotFoundError(f"{layout.root} was deleted")
+
+
+def _tell_of_failure(layout: ProjectLayout, seen: Seen, failure: Exception) -> None:
+    """Once, however often it is tried again: in the project's events, or where those can't be, in those of the store."""
+    if seen.tries:
+        return
     import traceback  # only here: a shim does without
 
-    line = {"at": clock.timestamp(), "event": "shim_failed", "traceback": traceback.format_exc()}
-    with contextlib.suppress(OSError):
-        files.append_line(layout.events, line, EVENTS_BYTES)
+    told = {"at": clock.timestamp(), "event": "shim_failed"}
+    try:
+        files.append_line(layout.events, {**told, "traceback": traceback.format_exc()}, EVENTS_BYTES)
+    except OSError:
+        with contextlib.suppress(OSError):
+            line = {**told, "project": layout.project, "reason": f"what runs runs on, without its shim: {failure}"}
+            files.append_line(layout.store.events, line, STORE_EVENTS_BYTES)

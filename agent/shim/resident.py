@@ -26,8 +26,8 @@ from agent.shim.capture import Capture
 from agent.shim.nursery import Nursery
 from agent.shim.record import POKE
 
-#: How soon a turn is tried again that could not be taken (fork refused, or it failed).
-_RETRY_SECONDS = 0.5
+#: How soon a turn is tried again that could not be taken (fork refused, or it failed), and at most: it doubles.
+_RETRY_SECONDS, _RETRY_MOST_SECONDS = 0.5, 8.0
 
 
 class Usage(NamedTuple):
@@ -40,7 +40,7 @@ class Usage(NamedTuple):
 class Seen(NamedTuple):
     """What the resident saw since the last turn: ends as (pid, wait status), whether no child is left at all, …
 
-    `lost_at` is the position in the output at which `lost_bytes` are missing.
+    `lost_at` is the position in the output at which `lost_bytes` are missing. `tries`: how often this turn has failed already.
     """
 
     resident: int
@@ -55,6 +55,7 @@ class Seen(NamedTuple):
     usage: Dict[int, Usage]
     lost_at: Tuple[int, int]
     held: Tuple[int, ...] = ()
+    tries: int = 0
 
 
 class Answer(NamedTuple):
@@ -120,7 +121,7 @@ def reap(usage: Dict[int, Usage]) -> Tuple[List[Tuple[int, int]], bool]:
 
 def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] = None, reap: Reap = reap) -> None:
     """Serve one project until a turn says that it is done."""
-    pidfd, watched, arriving, failed, due = -1, 0, True, False, 0.0
+    pidfd, watched, arriving, tries, due = -1, 0, True, 0, 0.0
     held: Tuple[int, ...] = ()
     ended: List[Tuple[int, int]] = []
     usage: Dict[int, Usage] = {}
@@ -129,8 +130,8 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
         ended += newly_ended
         is_due = due > 0.0 and time.monotonic() >= due
         has_news = arriving or ended or _noted or capture.has_gap() or (nursery is not None and nursery.has_news)
-        # news are what a turn that failed was about: it is not taken again before it is due, whatever wakes the loop meanwhile
-        if is_due or (has_news and not failed):
+        # news are what a turn that failed was about: it is not taken again before it is due, unless somebody asks for it
+        if is_due or (has_news and not tries) or POKE in _noted:
             if nursery is not None:
                 nursery.has_news = False
             _noted.discard(POKE)  # what remains is the wish to leave, for good
@@ -138,12 +139,12 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
                 capture.drain()
             about_us, position, lost_bytes = (os.getpid(), arriving, bool(_noted)), capture.position(), capture.lost_bytes
             about_output = (capture.reader, position, lost_bytes, pidfd, usage, capture.lost_at)
-            taken = turn((*about_us, ended, childless, *about_output, held))
-            failed = taken is None
+            taken = turn((*about_us, ended, childless, *about_output, held, tries))
             if taken is None:
-                due = time.monotonic() + _RETRY_SECONDS
+                due = time.monotonic() + min(_RETRY_MOST_SECONDS, _RETRY_SECONDS * 2**tries)
+                tries += 1
             else:
-                arriving, ended, usage = False, [], {}
+                arriving, tries, ended, usage = False, 0, [], {}
                 for fd in held:
                     os.close(fd)
                 done, due, watch, capture.segment_bytes, capture.segments, held = taken
@@ -153,7 +154,7 @@ def reside(capture: Capture, wake: int, turn: Turn, nursery: Optional[Nursery] =
                     return
                 if watch != watched:
                     pidfd, watched = _watch(pidfd, watch), watch
-        if _wait(capture, wake, -1 if failed else pidfd, nursery, due, POKE in _noted and not failed):
+        if _wait(capture, wake, -1 if tries else pidfd, nursery, due, POKE in _noted):
             due = time.monotonic()  # the watched process ended
 
 

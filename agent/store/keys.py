@@ -58,26 +58,67 @@ class KeyRing:
         self._token_file = token_file
         self._keys_file = keys_file
         self._parsed: Tuple[Optional[bytes], Tuple[Key, ...]] = (None, ())
-        self._complaint = ""
+        self._said: Dict[str, str] = {}
+        #: Why no call can hold the admin's key, as it was at the last `read`.
+        self.trouble: Optional[UsageError] = None
 
     def read(self) -> Tuple[Key, ...]:
-        """The admin's key first. What is wrong with `tokens.json` is said once on stderr, and then it opens nothing."""
-        token = (files.read_bytes(self._token_file) or b"").strip()
-        admin = (Key(ADMIN_NAME, ADMIN, hashlib.sha256(token).hexdigest()),) if token else ()
-        return (*admin, *self._further())
+        """The admin's key first. What is wrong with a file is said once on stderr, and then it opens nothing."""
+        try:
+            own, self.trouble = [Key(ADMIN_NAME, ADMIN, hashlib.sha256(read_token(self._token_file)).hexdigest())], None
+        except UsageError as error:
+            own, self.trouble = [], error
+        self._say(self._token_file, self.trouble)
+        return (*own, *self._further())
 
     def _further(self) -> Tuple[Key, ...]:
         try:
             data = files.read_bytes(self._keys_file)
             if data != self._parsed[0]:
                 self._parsed = (data, tuple(parse(data)) if data is not None else ())
+            self._say(self._keys_file, None)
             return self._parsed[1]
-        except (ValueError, RecursionError, PermissionError, IsADirectoryError) as error:
-            complaint = f"{self._keys_file} is not used, so its keys open nothing: {error}\n"
-            if complaint != self._complaint:
-                sys.stderr.write(complaint)
-                self._complaint = complaint
+        except (ValueError, RecursionError, OSError) as error:
+            self._say(self._keys_file, error)
             return ()
+
+    def _say(self, path: str, error: Optional[Exception]) -> None:
+        complaint = f"{path} is not used, so what is in it opens nothing: {error}\n" if error is not None else ""
+        if complaint != self._said.get(path, ""):
+            self._said[path] = complaint
+            sys.stderr.write(complaint)
+
+
+def read_token(path: str) -> bytes:
+    """The admin's key in this file. UsageError that says why no call could hold one, and what to do about it."""
+    hint = f"Write one key to {path}, printable ASCII without spaces, for the agent's user alone to read. It counts at once."
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{path} is no regular file, and the key is read from it for each call.", hint)
+        if status.st_mode & 0o002:
+            raise UsageError(
+                f"{path} can be written by everybody on this host, so the admin key in it may be anybody's.",
+                f"Remove it, and a new key is made at the next start, or look at its content and run 'chmod 600 {path}'.",
+            )
+        token = (files.read_bytes(path) or b"").strip()
+    except OSError as error:
+        raise UsageError(f"{path} can't be read, and the admin key is in it: {error.strerror}.", hint) from error
+    if not token or not all(0x21 <= byte <= 0x7E for byte in token):
+        what = "has more than one word" if token else "is empty"
+        raise UsageError(f"{path} {what}, so no call could hold the admin key.", hint)
+    return token
+
+
+def trouble(store: StoreLayout) -> Optional[UsageError]:
+    """Why no call can hold the admin's key on this host, as it is configured now."""
+    config = files.read_json(store.config) or {}
+    try:
+        if not config.get("no_auth"):
+            read_token(config.get("token_file") or store.token)
+    except UsageError as error:
+        return error
+    return None
 
 
 def ensure_token(path: str) -> None:
@@ -89,23 +130,10 @@ def ensure_token(path: str) -> None:
     if not os.path.lexists(path):
         files.write_atomically(path, os.urandom(32).hex().encode() + b"\n")
         return
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise UsageError(f"{path} is no regular file, and the key is read from it for each call.", "Write the key to a file.")
-    if status.st_mode & 0o002:
-        raise UsageError(
-            f"{path} can be written by everybody on this host, so the admin key in it may be anybody's.",
-            f"Remove it, and a new key is made at the next start, or look at its content and run 'chmod 600 {path}'.",
-        )
-    if status.st_mode & 0o004:
-        _close(path, status.st_mode)
-    token = (files.read_bytes(path) or b"").strip()
-    if not token or not all(0x21 <= byte <= 0x7E for byte in token):
-        what = "has more than one word" if token else "is empty"
-        raise UsageError(
-            f"{path} {what}, so no call could hold the admin key.",
-            "Write one key to it, printable ASCII without spaces, or remove it, and a key is made at the next start.",
-        )
+    read_token(path)
+    mode = os.stat(path).st_mode
+    if mode & 0o004:
+        _close(path, mode)
 
 
 def _close(path: str, mode: int) -> None:

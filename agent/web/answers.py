@@ -85,8 +85,8 @@ SCHEMAS: Dict[str, Schema] = {
     "History": _object(project=PROJECT.schema, history=_list(_object(at=_TIME, event=_TEXT))),
     "Health": _object(
         healthy=_FLAG, problems=_list(_TEXT), version=_TEXT, digest=_or_null(type="string"), agent_started_at=_TIME,
-        projects=_WHOLE, checks=_object(store=_FLAG, disk=_FLAG, shims=_FLAG), free_bytes=_WHOLE, reserve_bytes=_WHOLE,
-        free_inodes=_WHOLE,
+        projects=_WHOLE, checks=_object(store=_FLAG, disk=_FLAG, shims=_FLAG, keys=_FLAG), free_bytes=_WHOLE,
+        reserve_bytes=_WHOLE, free_inodes=_WHOLE,
     ),
 }  # fmt: skip
 
@@ -148,7 +148,7 @@ CALLS: Dict[str, Described] = {
     ),
     "history": Described("Launches, kills, ends and rollbacks of a project, oldest first.", {_JSON: "History"}, example=_WEB),
     "dashboard": Described("A page for people: every project, its output, and launching by hand.", {"text/html": _TEXT}),
-    "health": Described("Whether this host could take a launch now: store, disk, shims.", {_JSON: "Health"}, (200, 503)),
+    "health": Described("Whether this host could take a launch now: store, disk, shims, keys.", {_JSON: "Health"}, (200, 503)),
     "metrics": Described("What the projects are doing and using, for Prometheus.", {METRICS: _TEXT}),
     "events": Described(
         "What happens, as server-sent events, until the caller goes: launched, ready, exited, backoff, killed, reverted, "

@@ -7,12 +7,12 @@ import binascii
 import hashlib
 import hmac
 import math
-from typing import Callable, Optional, Sequence
+from typing import Optional, Sequence
 
-from agent.errors import TooManyAttempts, Unauthenticated
+from agent.errors import Busy, TooManyAttempts, Unauthenticated
 from agent.host import clock
 from agent.model import ADMIN
-from agent.store.keys import Key
+from agent.store.keys import Key, KeyRing
 from agent.web.attempts import Attempts
 from agent.web.caller import Caller
 
@@ -21,10 +21,10 @@ ANYBODY = "anybody"
 
 
 class Keys:
-    """The keys that open this agent. `keys` gives them as they are at this moment and is asked every time."""
+    """The keys that open this agent. The ring gives them as they are at this moment and is asked every time."""
 
-    def __init__(self, keys: Callable[[], Sequence[Key]], required: bool = True) -> None:
-        self._keys = keys
+    def __init__(self, ring: KeyRing, required: bool = True) -> None:
+        self._ring = ring
         self._required = required
         self._attempts = Attempts()
 
@@ -32,8 +32,8 @@ class Keys:
         """Whose key the header holds (RFC 6750 Bearer, or RFC 7617 Basic with the key as password); without that header,
         whom a name in the client's TLS certificate stands for.
 
-        Unauthenticated when it holds none of ours, TooManyAttempts when that happened too often from this address;
-        a good key always passes.
+        Unauthenticated when it holds none of ours, TooManyAttempts when that happened too often from this address, Busy when
+        it may well hold the admin's, which can't be read; a good key always passes.
         """
         if not self._required:
             return Caller(ANYBODY, ADMIN, None, address)
@@ -44,6 +44,8 @@ class Keys:
         if wait_seconds:
             hint = "A good key is let through at any time. Correct the key that is sent."
             raise TooManyAttempts("Too many wrong keys came from this address.", hint, math.ceil(wait_seconds))
+        if authorization and self._ring.trouble is not None:
+            raise Busy(f"The admin key can't be told: {self._ring.trouble.detail}", self._ring.trouble.hint, 10)
         refusal = Unauthenticated()
         if authorization:
             refusal.tried = "a wrong key" if key is None else f"the expired key {key.name}"
@@ -53,13 +55,13 @@ class Keys:
         """Every entry is compared, in constant time, whether or not one before it matched."""
         given = hashlib.sha256(token).hexdigest()
         found = None
-        for key in self._keys():
+        for key in self._ring.read():
             if hmac.compare_digest(given, key.sha256) and token:
                 found = key
         return found
 
     def _certified(self, names: Sequence[str]) -> Optional[Key]:
-        return next((key for key in self._keys() if key.certificate is not None and key.certificate in names), None)
+        return next((key for key in self._ring.read() if key.certificate is not None and key.certificate in names), None)
 
 
 def _token(authorization: str) -> bytes:

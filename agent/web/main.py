@@ -37,7 +37,7 @@ def main(begun: Begun, unpacker: Unpacker) -> int:
     control = Control(begun.control)
     agent = Agent(store, control, time.time(), unpacker)
     settings = ServerSettings(auth_required=not config.no_auth, names=config.names, certificate=_certificate(config))
-    server = Server(agent, front, KeyRing(config.token_file, store.keys).read, settings)
+    server = Server(agent, front, KeyRing(config.token_file, store.keys), settings)
     stopped = threading.Event()
 
     def stop(*_: object) -> None:

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
@@ -17,7 +17,7 @@ from waitress.server import TcpWSGIServer
 
 from agent.errors import AgentError, Busy
 from agent.operations.agent import Agent
-from agent.store.keys import Key
+from agent.store.keys import KeyRing
 from agent.web import problems
 from agent.web.admission import Gate
 from agent.web.audit import Audit
@@ -66,7 +66,7 @@ class Server:
         self,
         agent: Agent,
         front: Front,
-        keys: Callable[[], Sequence[Key]],
+        ring: KeyRing,
         settings: ServerSettings,
         operations: Operations = OPERATIONS,
     ) -> None:
@@ -75,7 +75,7 @@ class Server:
         self._dispatcher = Workers()
         lanes = make_lanes(settings.threads, settings.launches, self._dispatcher.resize)
         audit = Audit(agent.store.audit)
-        gate = Gate(Keys(keys, settings.auth_required), Origins(settings.names), RouteTable(ROUTES), self.uploads, lanes, audit)
+        gate = Gate(Keys(ring, settings.auth_required), Origins(settings.names), RouteTable(ROUTES), self.uploads, lanes, audit)
         self._streams = Streams("bulk", settings.readers), Streams("live", settings.followers)
         app = make_app(Services(agent, operations, self.uploads, lanes, audit, *self._streams))
         self._loop = _Loop(app, front.listener, self._dispatcher, settings, gate)

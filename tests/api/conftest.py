@@ -163,7 +163,7 @@ class Web:
         agent = Agent(self.store, self._control, 0.0, Unpacker(self._ours, 0))
         ring = KeyRing(self.store.token, self.store.keys)
         front = Front(self.listener, head_seconds=self.settings.head_seconds, idle_seconds=self.settings.idle_seconds)
-        return Server(agent, front, ring.read, self.settings, self.noted.operations())
+        return Server(agent, front, ring, self.settings, self.noted.operations())
 
     def start(self, server: Server) -> threading.Thread:
         thread = threading.Thread(target=server.run, daemon=True)

@@ -25,6 +25,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     store = StoreLayout(str(tmp_path))
     os.mkdir(store.projects)
     os.mkdir(store.staging)
+    Path(store.token).write_text("key")
     with socket.socket() as silent:
         yield Agent(store, Control(silent), 0.0, Unpacker(silent, 0))
 
@@ -32,7 +33,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 def test_all_is_well(agent: Agent) -> None:
     status, found = health(agent)
     assert (status, found["healthy"], found["problems"]) == (200, True, [])
-    assert found["checks"] == {"store": True, "disk": True, "shims": True}
+    assert found["checks"] == {"store": True, "disk": True, "shims": True, "keys": True}
     assert os.listdir(agent.store.staging) == []
 
 
@@ -46,7 +47,7 @@ def test_all_is_well(agent: Agent) -> None:
 def test_a_disk_that_nothing_is_launched_on(agent: Agent, monkeypatch: pytest.MonkeyPatch, space: Space, word: str) -> None:
     monkeypatch.setattr(files, "free_space", lambda path: space)
     status, found = health(agent)
-    assert (status, found["checks"]) == (503, {"store": True, "disk": False, "shims": True})
+    assert (status, found["checks"]) == (503, {"store": True, "disk": False, "shims": True, "keys": True})
     assert word in found["problems"][0]
 
 
@@ -56,6 +57,15 @@ def test_a_store_that_cannot_be_written(agent: Agent) -> None:
     status, found = health(agent)
     assert (status, found["checks"]["store"], found["checks"]["disk"]) == (503, False, True)
     assert agent.store.staging in found["problems"][0]
+
+
+def test_an_admin_s_key_that_can_not_be_read(agent: Agent) -> None:
+    os.rename(agent.store.token, agent.store.token + ".away")
+    status, found = health(agent)
+    assert (status, found["checks"]["keys"]) == (503, False)
+    assert agent.store.token in found["problems"][0] and "Write one key" in found["problems"][0]
+    files.write_json(agent.store.config, {"token_file": agent.store.token + ".away"})
+    assert health(agent)[0] == 200
 
 
 def test_a_project_without_its_shim(agent: Agent) -> None:

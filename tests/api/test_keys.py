@@ -127,9 +127,9 @@ def test_keys_are_rotated_while_the_agent_runs(web: Web) -> None:
     document = json.loads(tokens.read_text())
     tokens.write_text(json.dumps({**document, "keys": document["keys"][1:]}))
     assert [web.request("GET", "/project", None, key).status for key in (first, second)] == [401, 200]
-    Path(web.store.token).write_text("a new admin key")
+    Path(web.store.token).write_text("a-new-admin-key")
     assert web.request("GET", "/project").status == 401
-    assert web.request("GET", "/project", None, {"Authorization": "Bearer a new admin key"}).status == 200
+    assert web.request("GET", "/project", None, {"Authorization": "Bearer a-new-admin-key"}).status == 200
 
 
 def test_a_bad_file_of_keys_opens_nothing_and_the_admin_s_still_works(web: Web) -> None:
@@ -234,3 +234,41 @@ def test_strangers_are_audited_at_a_bounded_rate(web: Web) -> None:
     for _ in range(300):
         web.request("GET", "/project/web", None, {})
     assert len(web.audited()) < 100
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+def _make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _open_to_all(path: Path) -> None:
+    path.chmod(0o666)
+
+
+SPOILED: Dict[str, Tuple[Callable[[Path], object], str]] = {
+    "gone": (_remove, "can't be read"), "a folder": (_make_folder, "no regular file"),
+    "empty": (lambda path: path.write_text("\n"), "is empty"), "two words": (lambda path: path.write_text("a b"), "one word"),
+    "open to all": (_open_to_all, "by everybody"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_an_admin_key_that_can_not_be_read_is_no_wrong_key(web: Web, how: str, capfd: pytest.CaptureFixture[str]) -> None:
+    path, (spoil, why) = Path(web.store.token), SPOILED[how]
+    other = web.add_key("other", "read")
+    spoil(path)
+    for _ in range(2):
+        answer = web.request("GET", "/project")
+        assert why in problem(answer, 503) and str(path) in answer.json["detail"] and answer.json["hint"]
+    assert capfd.readouterr().err.count(f"{path} is not used") == 1
+    assert web.request("GET", "/ping").body == b"pong"
+    assert [web.request("GET", "/project", None, key).status for key in (other, {})] == [200, 401]
+    if path.is_dir():
+        path.rmdir()
+    path.write_text(TOKEN)
+    path.chmod(0o600)
+    assert web.request("GET", "/project").status == 200

@@ -69,7 +69,7 @@ MAY_IMPORT = {
     # it signs what it sends
     "agent.cli.launch": ("agent.cli", "agent.client", "agent.errors", "agent.model", "agent.host.sshsig"),
     # they look at the host itself
-    "agent.cli.checks": ("agent.model", "agent.host", "agent.store.layout"),
+    "agent.cli.checks": ("agent.model", "agent.host", "agent.store.keys", "agent.store.layout"),
     "agent.cli.trial": ("agent.cli", "agent.client", "agent.errors", "agent.host.procfs"),
     "agent.cli.doctor": ("agent.cli", "agent.config", "agent.errors", "agent.host.files", "agent.store.layout"),
     "agent.__main__": ("agent.config", "agent.errors", "agent.store.installed"),

@@ -51,6 +51,22 @@ def test_the_agent_between_any_two_calls(host: AgentHost, project: str) -> None:
     assert host.kill(project).json["status"] == "NothingToKill"
 
 
+@pytest.mark.newest
+def test_what_is_dead_is_not_called_ready_before_its_shim_has_looked(own_host: AgentHost) -> None:
+    path = artifact.pack("hello", own_host.artifacts)
+    first = own_host.launch("web", path).json["pid"]
+    shim = own_host.shim_pid("web")
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: own_host.status("web")["state"] == "exited", 10, lambda: str(own_host.status("web")))
+        every = own_host.request("GET", "/project").json["projects"]
+        assert [(entry["state"], entry["pid"]) for entry in every if entry["project"] == "web"] == [("exited", None)]
+    finally:
+        os.kill(shim, signal.SIGCONT)
+    assert own_host.wait_for_state("web", "ready")["pid"] != first
+
+
 def test_the_agent_refuses_no_connection_while_it_is_dead(host: AgentHost) -> None:
     for _ in range(3):
         before = host.agent

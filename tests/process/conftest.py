@@ -15,6 +15,7 @@ import pytest
 from agent.host import files, procfs
 from agent.host.notify import Notifier
 from agent.model import LogPolicy, Release, RestartPolicy, StopPolicy
+from agent.operations.agent import Agent
 from agent.shim.handle import Control, Handle
 from agent.shim.main import run_project
 from agent.shim.nursery import Nursery
@@ -22,6 +23,7 @@ from agent.shim.record import Record, Want
 from agent.shim.resident import install_handlers, reap
 from agent.store import releases
 from agent.store.layout import StoreLayout
+from agent.store.unpacker import Unpacker
 from tests.support.wait import eventually
 
 
@@ -62,6 +64,11 @@ class Host:
         theirs.close()
         self._socket = ours
         self.control = Control(ours)
+
+    @property
+    def agent(self) -> Agent:
+        """What operations work with; it unpacks nothing."""
+        return Agent(self.store, self.control, 0.0, Unpacker(self._socket, 0))
 
     def handle(self, project: str) -> Handle:
         return Handle(self.store.project(project), self.control)

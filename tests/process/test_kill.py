@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.host import cgroups
 from agent.model import StopPolicy
+from agent.operations.kill import kill
+from agent.shim.record import draft_want
 
 IGNORES = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(1000)"
 
@@ -118,3 +123,14 @@ def test_what_a_crashed_leader_left_behind_is_cleared_before_the_next_run(shims:
     record = shims.handle("crash").wait(lambda r: r.restarts >= 1 and r.pid, 60)
     assert record is not None and record.exits[-1]["exit_cause"]["code"] == 9
     assert len(shims.leftovers()) <= 2
+
+
+def test_what_is_down_already_stays_down_after_a_power_cut_too(shims: Any) -> None:
+    """The call that killed it died before its wish was safe; the next one finds nothing to kill, and promises as much."""
+    record, handle = shims.run("web", IGNORES), shims.handle("web")
+    draft_want(handle.layout, replace(handle.want(), up=False, generation=record.generation + 1))
+    handle.see_to_it()
+    assert handle.wait(lambda record: record.settled and record.state == "exited", 60)
+    assert json.loads(Path(handle.layout.want).read_text())["want"] == "up"
+    assert kill(shims.agent, "web")["status"] == "NothingToKill"
+    assert json.loads(Path(handle.layout.want).read_text())["want"] == "down"

@@ -17,21 +17,16 @@ from agent.operations.reconcile import AtRest
 from agent.shim.handle import Handle
 from agent.shim.record import Outcome, Want, write_record, write_want
 from agent.store import releases
-from agent.store.unpacker import Unpacker
 from tests.support.wait import eventually
 
 SLEEP = "import time; time.sleep(1000)"
-
-
-def agent_of(shims: Any) -> Agent:
-    return Agent(shims.store, shims.control, 0.0, Unpacker(shims._socket, 0))
 
 
 class Scans:
     """Scans one after the other, and which projects each of them looked into."""
 
     def __init__(self, shims: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._agent = agent_of(shims)
+        self._agent = shims.agent
         self._at_rest: AtRest = {}
         self._looked_into: List[str] = []
         see_to = reconcile._see_to
@@ -122,8 +117,8 @@ def test_it_outlives_whatever_goes_wrong(shims: Any, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(reconcile, "INTERVAL_SECONDS", 0.02)
     monkeypatch.setattr(reconcile, "_see_to", see_to_all_but_one)
-    before, agent, stopped = shims.run("web", SLEEP), agent_of(shims), threading.Event()
-    loop = threading.Thread(target=reconcile.keep_reconciling, args=(agent, stopped))
+    before, stopped = shims.run("web", SLEEP), threading.Event()
+    loop = threading.Thread(target=reconcile.keep_reconciling, args=(shims.agent, stopped))
     loop.start()
     try:
         for folder in (shims.store.staging, shims.store.projects):

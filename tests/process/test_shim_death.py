@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from agent.host import files, procfs, signals
 from agent.model import LogPolicy
 from agent.shim import child, tree
+from agent.shim.record import POKE
 from agent.store.segments import segment_numbers
 from tests.support.wait import eventually
 
@@ -141,3 +143,35 @@ def test_the_end_of_an_adopted_child_is_seen_though_nobody_tells_it(request: pyt
     after = shims.handle("mute").wait(lambda r: r.run > before.run and r.pid is not None, 30)
     assert after is not None
     assert after.exits[-1]["exit_cause"]["kind"] == "unknown"
+
+
+TICKS = """
+import time
+with open({path!r}, "w") as file:
+    while True:
+        print("x" * 10000, flush=True)
+        file.write("x")
+        file.flush()
+        time.sleep(0.001)
+"""
+
+
+def test_a_project_whose_folder_was_deleted_runs_on(shims: Any, tmp_path: Path) -> None:
+    """Its output is drained, its shim says once that it can't go on, and ends with it."""
+    ticks = tmp_path / "ticks"
+
+    def told() -> int:
+        return sum(f"{layout.root} was deleted" in line.get("reason", "") for line in files.read_lines(shims.store.events))
+
+    layout, logs = shims.store.project("web"), LogPolicy(segment_bytes=20000)
+    record = shims.run("web", TICKS.format(path=str(ticks)), logs=logs)
+    shim = record.shim["pid"], record.shim["start_time"]
+    os.rename(layout.root, tmp_path / "gone")
+    for _ in range(3):
+        size = ticks.stat().st_size
+        signals.send(*shim, POKE)
+        eventually(lambda: told() == 1, message="it says so")
+        eventually(lambda size=size: ticks.stat().st_size > size + 100, message="it is not held up")  # type: ignore[misc]
+    assert told() == 1 and not os.path.exists(layout.root)
+    os.kill(record.pid, signal.SIGKILL)
+    eventually(lambda: procfs.start_time(shim[0]) != shim[1], 30, "the end of its shim")

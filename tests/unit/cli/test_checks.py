@@ -44,6 +44,9 @@ def test_a_store_that_others_see_into(store: StoreLayout) -> None:
     assert (folder.level, keys.level) == (BAD, BAD)
     assert "mode 0755" in folder.text and folder.hint == f"chmod 0700 {store.root}"
     assert store.token in keys.text and keys.hint == f"chmod 0600 {store.token}"
+    os.unlink(store.token)
+    files.write_json(store.config, {})
+    assert (checks.secrets(store).level, store.token in checks.secrets(store).text) == (BAD, True)
     os.chmod(store.root, 0o711)  # what an agent with projects of other users makes it
     assert checks.folder(store).level == OK
 
