@@ -27,6 +27,8 @@ def read(path: str) -> Optional[Dict[str, Any]]:
 
 def pending(path: str) -> Optional[Dict[str, Any]]:
     """The draft that is to be settled; None where there is none of this boot."""
+    if not os.access(path + SUFFIX, os.F_OK):  # as usual: that there is none costs a third of what an exception does
+        return None
     try:
         document = files.read_json(path + SUFFIX)
     except ValueError:  # torn, so of an earlier boot

@@ -62,11 +62,18 @@ def log_bytes(directory: str) -> int:
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
-                    with contextlib.suppress(FileNotFoundError):
-                        total += entry.stat(follow_symlinks=False).st_size
+                    total += _size_of(entry)
     except FileNotFoundError:
         return 0
     return total
+
+
+def _size_of(entry: os.DirEntry[str]) -> int:
+    """0 when it is gone."""
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def crash_runs(layout: ProjectLayout) -> List[int]:

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from agent.store.output import BLOCK_BYTES, Output
+from agent.store.output import BLOCK_BYTES, Output, open_directory
 
 #: How much one step searches at most, so that many readers share one thread.
 _STEP_BYTES = 4 << 20
@@ -49,7 +49,8 @@ def tail_begin(output: Output, begin: int, end: int, count: int, grep: bytes = b
 
 
 class Text:
-    """A stream of the lines from `begin` to `end`, or without end for as long as the path `alive` exists.
+    """A stream of the lines from `begin` to `end`, or without end for as long as the folder `alive` is this one, and not another
+    of its name that came after a purge.
 
     It owns the output. `waits`: there is nothing to be had before something happens.
     """
@@ -63,6 +64,7 @@ class Text:
         self._end = end
         self._grep = grep
         self._alive = alive
+        self._folder = open_directory(None, alive) if self.is_live else None
         self._at = self._searched = begin
         self._line_end: Optional[int] = None
         if is_inside:  # the rest of a line that was found to be one of these
@@ -81,7 +83,7 @@ class Text:
         """
         self.waits = False
         if not self._has_more:
-            if not self.is_live or not os.path.exists(self._alive):
+            if not self.is_live or not self._is_there():
                 return None
             self._output.forget(self._at)
             if not self._output.grow():
@@ -124,9 +126,18 @@ class Text:
         self._line_end = stop or end
         return True
 
+    def _is_there(self) -> bool:
+        try:
+            return self._folder is not None and os.path.samestat(os.fstat(self._folder), os.stat(self._alive))
+        except FileNotFoundError:
+            return False
+
     def close(self) -> None:
-        """Let go of the output."""
+        """Let go of the output; a second call does nothing."""
         self._output.close()
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = None
 
 
 class Marked:

@@ -64,6 +64,9 @@ KINDS = (RequestTimeout, HeadTooLarge, EncodingNotImplemented, UnknownVersion)
 _HINT = "A client or a proxy on the way made the request wrong; curl -v shows what it sends."
 
 
+_COMPACT = json.JSONEncoder(default=str)
+
+
 def status_line(status: int) -> str:
     """`404 Not Found`."""
     try:
@@ -79,7 +82,7 @@ def to_bytes(document: Dict[str, Any]) -> bytes:
     """
     name, members = next(iter(document.items()), ("", None))
     if len(document) == 1 and isinstance(members, list) and len(members) > _MANY:
-        lines = ",\n".join(json.dumps(member, default=str) for member in members)
+        lines = ",\n".join(map(_COMPACT.encode, members))
         return f"{{{json.dumps(name)}: [\n{lines}\n]}}\n".encode()
     return json.dumps(document, indent=1, default=str).encode() + b"\n"
 

@@ -158,17 +158,24 @@ def _shims_of(host: AgentHost, *projects: str) -> List[Process]:
     return found
 
 
-def _below_agent(host: AgentHost) -> List[Process]:
-    return processes.tree(host.record(AGENT)["pid"])
+def _agent_of(host: AgentHost) -> List[Process]:
+    found = processes.look(host.record(AGENT)["pid"])
+    return [found] if found else []
 
 
-#: Whom there is to strike: by its name the processes that are it.
+def _unpacker_of(host: AgentHost) -> List[Process]:
+    """The agent itself where the unpacker was killed and nobody has needed another one yet."""
+    below = processes.tree(host.record(AGENT)["pid"])
+    return [found for found in below if found.command == "ant-host-agent unpacker"] or _agent_of(host)
+
+
+#: Whom there is to strike: by its name the processes that are it. There is always one, whatever the clients have left at work.
 VICTIMS: Dict[str, Callable[[AgentHost], List[Process]]] = {
-    "agent": lambda host: [found for found in [processes.look(host.record(AGENT)["pid"])] if found],
+    "agent": _agent_of,
     "shim of the agent": lambda host: _shims_of(host, AGENT),
-    "shim of a project": lambda host: _shims_of(host, *PROJECTS),
+    "shim of a project": lambda host: _shims_of(host, *PROJECTS) or _shims_of(host, BYSTANDER),
     "shim of the bystander": lambda host: _shims_of(host, BYSTANDER),
-    "unpacker": lambda host: [found for found in _below_agent(host) if found.command == "ant-host-agent unpacker"],
+    "unpacker": _unpacker_of,
     "anybody": lambda host: [found for found in host.processes() if is_ours(found)],
 }
 

@@ -118,6 +118,16 @@ class AgentHost:
             shutil.rmtree(self.base)
         assert not left, f"left alive: {', '.join(map(str, left))}"
 
+    def end_at_once(self) -> None:
+        """Kill every process of the host; they start each other again, so all are stopped first. Returns once they are gone."""
+        for number in (signal.SIGSTOP,) * 4 + (signal.SIGKILL,):
+            for process in self.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
+        assert self.process is not None
+        self.process.wait(STOP_SECONDS)
+        eventually(lambda: not self.processes(), 30, lambda: f"the end of {self.processes()}")
+
     def is_answering(self) -> bool:
         """Whether ping is answered."""
         with contextlib.suppress(OSError):

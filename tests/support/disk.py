@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import signal
 import struct
 import subprocess
 import uuid
@@ -16,7 +15,6 @@ import pytest
 
 from tests.support import bundles
 from tests.support.agent import AgentHost
-from tests.support.wait import eventually
 
 #: EXT4_IOC_SHUTDOWN (linux/fs/ext4/ext4.h) with EXT4_GOING_FLAGS_NOLOGFLUSH: from here on nothing reaches the disk.
 _SHUTDOWN, _WITHOUT_FLUSH = 0x8004587D, 2
@@ -116,13 +114,7 @@ class PoweredDisk(AgentHost):
             fcntl.ioctl(store, _SHUTDOWN, struct.pack("I", _WITHOUT_FLUSH))
         finally:
             os.close(store)
-        for number in (signal.SIGSTOP,) * 4 + (signal.SIGKILL,):  # they start each other again
-            for process in self.processes():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, number)
-        assert self.process is not None
-        self.process.wait(60)
-        eventually(lambda: not self.processes(), 30, lambda: f"the end of {self.processes()}")
+        self.end_at_once()
         shutil.rmtree(f"/dev/shm/ant-host-agent-{os.geteuid()}{self.store}", ignore_errors=True)
         subprocess.run(["umount", self.store], check=True)
 

@@ -93,7 +93,7 @@ def test_a_follower_of_errors_goes_over_a_rotation(layout: ProjectLayout) -> Non
     write(layout, 1, [(STDOUT, b"out\n"), (STDERR, b"err 1\n")])
     output = OneStream(layout, STDERR)
     assert tail_begin(output, 0, output.size, 1) == 0
-    text = Text(output, 0, None, alive=layout.logs)
+    text = Text(output, 0, None, alive=layout.root)
     heard = b""
     for number in range(1, 5):
         write(layout, number, [(STDERR, b"again\n"), (STDOUT, b"out\n" * 50)])

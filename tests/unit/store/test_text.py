@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from pathlib import Path
 from typing import List, Optional
 
@@ -23,7 +24,6 @@ def layout(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(text_module, "BLOCK_BYTES", request.param)
     monkeypatch.setattr(text_module, "_STEP_BYTES", 3 * request.param)
     (tmp_path / "logs").mkdir()
-    (tmp_path / "want.json").touch()
     return ProjectLayout(str(tmp_path), "web")
 
 
@@ -83,7 +83,7 @@ def test_every_cut_of_random_lines(layout: ProjectLayout, seed: int) -> None:
 def test_following_gives_the_same_as_reading_afterwards(layout: ProjectLayout, grep: bytes) -> None:
     dice = random.Random(grep)
     content = bytes(dice.choice(b"ab\n") for _ in range(900)) + b"\n"
-    text = Text(Output(layout), 0, None, grep, alive=layout.want)
+    text = Text(Output(layout), 0, None, grep, alive=layout.root)
     got, at, number = b"", 0, 1
     while at < len(content):
         size = dice.randrange(40)
@@ -93,14 +93,14 @@ def test_following_gives_the_same_as_reading_afterwards(layout: ProjectLayout, g
         got += drain(text)
     got += drain(text)
     assert got == expected(content, None, grep)
-    os.unlink(layout.want)
+    shutil.rmtree(layout.root)
     text.waits = False
     assert drain(text) == b"" and text.step() is None
     text.close()
 
 
 def test_a_follower_keeps_no_segment_that_it_is_through_with(layout: ProjectLayout) -> None:
-    text = Text(Output(layout), 0, None, alive=layout.want)
+    text = Text(Output(layout), 0, None, alive=layout.root)
     before = len(os.listdir("/proc/self/fd"))
     for number in range(1, 20):
         write(layout, number, b"line\n")
@@ -113,12 +113,24 @@ def test_a_follower_keeps_no_segment_that_it_is_through_with(layout: ProjectLayo
 
 def test_a_follower_that_comes_too_late_is_told(layout: ProjectLayout) -> None:
     write(layout, 1, b"line\n")
-    text = Text(Output(layout), 0, None, alive=layout.want)
+    text = Text(Output(layout), 0, None, alive=layout.root)
     assert drain(text) == b"line\n"
     os.unlink(f"{layout.logs}/{segment_name(1)}")
     write(layout, 3, b"line\n")
     with pytest.raises(LookupError, match="segment 2 was rotated away"):
         drain(text)
+    text.close()
+
+
+def test_a_follower_does_not_go_on_with_another_project_of_the_name(layout: ProjectLayout) -> None:
+    write(layout, 1, b"before\n")
+    text = Text(Output(layout), 0, None, alive=layout.root)
+    assert drain(text) == b"before\n"
+    shutil.rmtree(layout.root)
+    os.makedirs(layout.logs)
+    for number in (1, 2):
+        write(layout, number, b"after\n")
+    assert text.step() is None
     text.close()
 
 
