@@ -23,5 +23,5 @@ def output_of(project: str, members: Mapping[str, bytes]) -> bytes:
     """The segments of a log tar, put together again in its order."""
     return b"".join(
         content for name, content in members.items()
-        if name.startswith(f"{project}/logs/") and not name.endswith(".jsonl")
+        if name.startswith(f"{project}/logs/output-") and name.endswith(".log")
     )  # fmt: skip
