@@ -43,7 +43,7 @@ MUTATIONS: Dict[str, Sequence[Change]] = {
     "a line is dropped at a rotation": [
         ("agent/shim/capture.py", b"self._begin_segment(self._number + 1)", _ROTATED),
     ],
-    "a rollback goes to the oldest": [("agent/operations/rollback.py", b"version = older[-1]", b"version = older[0]")],
+    "a rollback goes to the newest": [("agent/operations/rollback.py", b"version = older[-1]", b"version = kept[-1]")],
     "a restart forgets what ran last": [
         ("agent/operations/outcome.py", b"releases.point_current(handle.layout, outcome.version)", b"pass"),
     ],
