@@ -6,7 +6,6 @@ import hashlib
 import os
 import sys
 
-import agent
 from agent.host import files
 from agent.model import AGENT_PROJECT
 from agent.store.layout import StoreLayout
@@ -25,4 +24,11 @@ def prefer(root: str) -> None:
     releases = StoreLayout(root).project(AGENT_PROJECT).releases
     for name in files.names(releases):
         if name.endswith(".json") and digest in (files.read_bytes(f"{releases}/{name}") or b""):
-            agent.__path__.insert(0, f"{releases}/{name[: -len('.json')]}/{AGENT_PROJECT}.pyz/agent")
+            _come_first(f"{releases}/{name[: -len('.json')]}/{AGENT_PROJECT}.pyz")
+
+
+def _come_first(bundle: str) -> None:
+    """In the agent's packages that are there already; those below them take their place from them."""
+    for name, package in list(sys.modules.items()):
+        if name.partition(".")[0] == "agent" and hasattr(package, "__path__"):
+            package.__path__.insert(0, f"{bundle}/{name.replace('.', '/')}")

@@ -11,7 +11,8 @@ from typing import List
 
 from tests.bench.figure import Figure
 from tests.bench.setting import Setting, wait_until
-from tests.support.agent import AgentHost
+from tests.support.agent import AGENT, AgentHost
+from tests.support.wait import eventually
 
 _PING = b"GET /ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _ENVIRON = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": "/nonexistent"}
@@ -28,6 +29,9 @@ def measure(setting: Setting) -> List[Figure]:
         with contextlib.ExitStack() as stack:
             stack.callback(host.close)
             first.append(_start(host))
+            # until then it may still have to be reverted, and its next start would be another first one
+            current = host.path("projects", AGENT, "current")
+            eventually(lambda: os.path.islink(current), 30, "the outcome of the first start")  # noqa: B023
             host.stop()
             again.append(_start(host))
     bare_is = "python3 -I -S -c pass"
