@@ -163,7 +163,7 @@ def vendored(dependency: Dependency) -> Dict[str, bytes]:
 
 
 #: In the place of the first line of what was changed; the licences ask for it, Waitress's for the date, too.
-NOTICE = b"# Changed on 2026-11-25 (ant-host-agent's build.py): without most comments and docstrings. Licence: see licences/."
+NOTICE = b"# Changed on 2026-11-25, without most comments and docstrings. See licences/."
 
 
 def stripped(source: bytes) -> bytes:
