@@ -162,18 +162,16 @@ def vendored(dependency: Dependency) -> Dict[str, bytes]:
     return contents
 
 
-#: In the place of the first line of what was changed; the licences ask for it, Waitress's for the date, too.
+#: In the place of the first line of what was changed, or behind its last; the licences ask for it, Waitress's for the date, too.
 NOTICE = b"# Changed on 2026-11-25, without most comments and docstrings. See licences/."
 
 
 def stripped(source: bytes) -> bytes:
     """The same program without comments and docstrings, its lines where they were, so that a traceback tells the truth.
 
-    That is a twelfth of the zipapp. What says above the code whose it is stays, but for the first line; what does not begin
-    with a comment is left as it is. An empty docstring stays, so that no body becomes empty.
+    That is a twelfth of the zipapp. What says above the code whose it is stays, but for the first line. An empty docstring stays,
+    so that no body becomes empty.
     """
-    if not source.startswith(b"#"):
-        return source
     lines = source.splitlines()
     head = next(row for row, line in enumerate(lines) if line and not line.startswith(b"#"))
     for token in tokenize.tokenize(io.BytesIO(source).readline):
@@ -186,7 +184,8 @@ def stripped(source: bytes) -> bytes:
             first, last = text.lineno - 1, text.end_lineno or 0
             blank = [b""] * (last - first - 1)
             lines[first:last] = [lines[first][: text.col_offset] + b'""' + lines[last - 1][text.end_col_offset :], *blank]
-    return b"\n".join([NOTICE, *lines[1:], b""])
+    has_head = source.startswith(b"#")
+    return b"\n".join([NOTICE, *lines[1:], b""] if has_head else [*lines, NOTICE, b""])
 
 
 def manifest(contents: Dict[str, bytes]) -> bytes:

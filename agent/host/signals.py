@@ -9,7 +9,7 @@ from typing import Callable, Iterable, Optional
 
 from agent.host import procfs
 
-SIGSTOP, SIGKILL = int(signal.SIGSTOP), int(signal.SIGKILL)
+SIGSTOP, SIGKILL, SIGCONT = int(signal.SIGSTOP), int(signal.SIGKILL), int(signal.SIGCONT)
 #: What a fresh program would inherit as ignored: by Python, by whoever started this process (nohup, a shell's `&`), and by
 #: `listen`. Asked once, at import: 64 questions in each forked child cost it 0.7 ms. Handlers are reset by exec itself.
 _IGNORED = tuple({n for n in range(1, signal.NSIG) if signal.getsignal(n) is signal.SIG_IGN} | {int(signal.SIGHUP)})

@@ -62,5 +62,8 @@ def _of_keys(agent: Agent) -> str:
 
 
 def _of_shims(handles: Sequence[Handle]) -> str:
-    without = [handle.layout.project for handle in handles if needs_shim(handle.want(), handle.record()) and not handle.is_alive]
-    return f"no shim yet for: {', '.join(without)}" if without else ""
+    try:
+        lacking = [one for one in handles if needs_shim(one.want(), one.record()) and not one.is_alive]
+    except ValueError as error:
+        return f"what is wanted of a project can't be read, and status tells of which: {error}"
+    return f"no shim yet for: {', '.join(one.layout.project for one in lacking)}" if lacking else ""

@@ -74,8 +74,9 @@ def _await(agent: Agent, handle: Handle, want: Want, before: Optional[Record], b
         begun = record is not None and record.generation >= want.generation
         raise Busy(
             f"{project} {version} has not {'become ready yet' if begun else 'been begun with'}: {_explanation(handle)}.",
-            ("The host goes on with it, and the same launch sent again waits for its end; " if begun else "It is called off: the host may be out of processes. ")
-            + "GET /project/<id> shows how it stands.", 10, project=project,
+            ("The host goes on with it; the same launch, sent again, waits for its end. " if begun else
+             "It is called off: the host may be out of processes. ") + "GET /project/<id> shows how it stands.",
+            10, project=project,
         )  # fmt: skip
     if record.generation > want.generation or outcome is None or outcome.generation != want.generation:
         raise _cancelled(handle, project, version)

@@ -9,7 +9,7 @@ from agent.host import clock, drafts, files, procfs
 from agent.host.usage import Processes
 from agent.model import AGENT_PROJECT
 from agent.operations import own
-from agent.operations.agent import Agent
+from agent.operations.agent import Agent, unknown
 from agent.shim import machine
 from agent.shim.handle import Handle
 from agent.shim.record import Record, Want, needs_shim, read_errand
@@ -23,8 +23,11 @@ _IN_A_CRASH_LIST = ("run", "version", "ended_at", "exit_cause", "out_of_memory",
 
 def describe(agent: Agent, project: str) -> Dict[str, Any]:
     """One project's status with its crashes; the agent's own also names what is in quarantine. NotFound for an unknown one."""
-    handle = agent.known(project)
-    status = {**_status(handle, handle.want()), **_crashes(handle.layout)}
+    handle = agent.handle(project)
+    found = _found(handle)
+    if found is None:
+        raise unknown(project)
+    status = {**found, **_crashes(handle.layout)}
     if project == AGENT_PROJECT:
         status["quarantine"] = own.quarantined(agent.store)
     return status
@@ -41,14 +44,23 @@ def running(handle: Handle) -> Optional[Dict[str, Any]]:
 def describe_all(agent: Agent) -> Dict[str, Any]:
     """`{"projects": [status, …]}`, by name."""
     processes = Processes()
-    handles = (agent.handle(project) for project in files.names(agent.store.projects))
-    found = ((handle, handle.want()) for handle in handles)
-    return {"projects": [_status(handle, want, processes) for handle, want in found if want is not None]}
+    found = (_found(agent.handle(project), processes) for project in files.names(agent.store.projects))
+    return {"projects": [status for status in found if status is not None]}
 
 
-def _status(handle: Handle, want: Optional[Want], processes: Optional[Processes] = None) -> Dict[str, Any]:
+def _found(handle: Handle, processes: Optional[Processes] = None) -> Optional[Dict[str, Any]]:
+    """The status, None of a project that is not here. One whose files a disk or the project itself has spoiled hides no other."""
+    project = handle.layout.project
+    try:
+        want = handle.want()
+        return _status(handle, want, handle.record() or Record(project), processes) if want is not None else None
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        why = f"its want.json, record.json or release in {handle.layout.root} can't be understood: {error}"
+        return _status(handle, None, Record(project, explanation=why), processes)
+
+
+def _status(handle: Handle, want: Optional[Want], record: Record, processes: Optional[Processes]) -> Dict[str, Any]:
     """`processes` are those of the host, where this is one project of many."""
-    record = handle.record() or Record(handle.layout.project)
     # the document itself: making a Release of it would take longer than all the rest
     release = (drafts.read(handle.layout.release_json(record.version)) if record.version else None) or {}
     is_alive = handle.is_alive

@@ -255,7 +255,8 @@ class Handle:
         record = self.record()
         if record is not None and record.shim is not None:
             # a shim that has not published itself yet reads the want after it does
-            signals.send(record.shim["pid"], record.shim["start_time"], POKE)
+            for number in (POKE, signals.SIGCONT):  # somebody may have stopped it, as a project can that has no user of its own
+                signals.send(record.shim["pid"], record.shim["start_time"], number)
 
     def wait(self, until: Callable[[Record], bool], seconds: float) -> Optional[Record]:
         """The first record that satisfies `until`; None when there was none in time.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,8 @@ def test_what_is_down_already_stays_down_after_a_power_cut_too(shims: Any) -> No
     assert json.loads(Path(handle.layout.want).read_text())["want"] == "up"
     assert kill(shims.agent, "web")["status"] == "NothingToKill"
     assert json.loads(Path(handle.layout.want).read_text())["want"] == "down"
+
+
+def test_a_project_that_stops_its_own_shim_is_killed(shims: Any) -> None:
+    os.kill(shims.run("web", IGNORES).shim["pid"], signal.SIGSTOP)
+    assert shims.down("web").state == "exited"

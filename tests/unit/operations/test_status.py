@@ -10,6 +10,7 @@ import pytest
 from agent.host import files
 from agent.operations import status
 from agent.operations.agent import Agent
+from agent.operations.health import health
 from agent.shim.record import Record, Want, read_errand, write_record, write_want
 from agent.store.layout import StoreLayout
 from agent.store.segments import crash_path
@@ -30,3 +31,25 @@ def test_what_was_never_synced_may_be_torn(tmp_path: Path, torn: bytes) -> None:
     assert status.describe_all(agent)["projects"][0]["project"] == "web"
     Path(layout.record).write_bytes(torn)
     assert status.describe(agent, "web")["want"] == "up"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("want", b"x"), ("want", b'{"want": "up", "generation": 1.5}'), ("record", b'{"project": "bad", "exits": ["x"]}'),
+        ("record", b'{"project": "bad", "pid": 1, "started_at": 7}'),
+    ],
+)  # fmt: skip
+def test_a_project_whose_files_are_spoiled_hides_no_other(tmp_path: Path, name: str, content: bytes) -> None:
+    nobody: Any = None
+    agent = Agent(StoreLayout(str(tmp_path)), nobody, 0.0, nobody)
+    for project in ("bad", "good"):
+        files.make_directory(agent.store.project(project).logs)
+        write_want(agent.store.project(project), Want(True, 1, "1"))
+        write_record(agent.store.project(project), Record(project, state="exited"))
+    Path(getattr(agent.store.project("bad"), name)).write_bytes(content)
+    told = status.describe_all(agent)["projects"]
+    assert [one["project"] for one in told] == ["bad", "good"]
+    assert "can't be understood" in told[0]["explanation"] and "can't" not in told[1]["explanation"]
+    assert status.describe(agent, "bad")["explanation"] == told[0]["explanation"]
+    assert ("what is wanted" in str(health(agent)[1]["problems"])) == (name == "want")
