@@ -10,7 +10,7 @@ import time
 from agent.cli.printing import print_json
 from agent.config import ENVIRONMENT_PREFIX, default_store
 from agent.errors import AgentError, UsageError
-from agent.host import locks, signals
+from agent.host import locks, procfs, signals
 from agent.model import AGENT_PROJECT
 from agent.shim.record import read_record
 from agent.store.layout import ProjectLayout, StoreLayout
@@ -44,15 +44,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def stop(layout: ProjectLayout, wait_seconds: float) -> bool:
-    """End whoever holds the agent's shim lock: False when nobody does. AgentError when it does not end in time.
+    """End the agent's shim, and so the agent: False when there is neither. AgentError when they do not end in time.
 
-    The record is read again each time: a shim that was killed is replaced by one with another pid.
+    The record is read again each time: a shim that was killed is replaced by one with another pid, which the agent starts.
     """
-    if not _is_held(layout.shim_lock):
+    if not _is_there(layout):
         return False
     deadline = time.monotonic() + wait_seconds
     asked = None
-    while _is_held(layout.shim_lock):
+    while _is_there(layout):
         record = read_record(layout)
         shim = (record.shim if record else None) or {}
         identity = (shim.get("pid", 0), shim.get("start_time", 0))
@@ -71,6 +71,16 @@ def _terminate(pid: int, started: int) -> bool:
         raise UsageError(f"The agent (pid {pid}) belongs to another user.", _AS_ITS_USER) from error
 
 
+def _is_there(layout: ProjectLayout) -> bool:
+    """Whether a shim holds the lock, or an agent is alive whose shim was killed, and which is about to start another."""
+    if _is_held(layout.shim_lock):
+        return True
+    record = read_record(layout)
+    if record is None or record.pid is None or record.boot_id != procfs.boot_id():
+        return False
+    return procfs.is_alive(record.pid, record.start_time or 0)
+
+
 def _is_held(path: str) -> bool:
     try:
         return locks.is_held(path)
@@ -85,6 +95,6 @@ def _still_there(layout: ProjectLayout, pid: int, asked: bool) -> AgentError:
             "Run `stop` again with a longer --wait-seconds, or end it with `kill -9`; its projects run on either way.",
         )
     return AgentError(
-        f"{layout.shim_lock} is held, but {layout.record} names no live process.",
-        "Find the process with `fuser` on the lock file.",
+        f"An agent is there, but {layout.record} names no live shim of it, which could be asked to stop.",
+        f"Run `stop` again; `fuser` on {layout.shim_lock} and `ps` show who is there.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import zipfile
 from pathlib import Path
@@ -115,6 +116,23 @@ def test_stop(own_host: AgentHost, project: str) -> None:
     assert own_host.process is not None
     assert own_host.process.wait(120) == 0
     assert [process.pid for process in own_host.project_processes(project)] == [pid]
+    own_host.start()
+
+
+@pytest.mark.newest
+def test_stop_in_the_instant_between_two_shims_waits_for_the_next(own_host: AgentHost) -> None:
+    agent, shim = own_host.agent, own_host.shim(AGENT)
+    os.kill(agent.pid, signal.SIGSTOP)  # the instant lasts for as long as it can't start another
+    try:
+        processes.kill_hard(shim)
+        stop = own_host.run("stop", "--store", own_host.store, "--wait-seconds", "0.5")
+        assert stop.returncode != 0 and b"names no live shim" in stop.stderr, stop
+    finally:
+        os.kill(agent.pid, signal.SIGCONT)
+    stop = own_host.run("stop", "--store", own_host.store)
+    assert stop.returncode == 0 and b"has stopped" in stop.stdout, stop
+    assert not processes.is_alive(agent)
+    assert not own_host.is_answering()
     own_host.start()
 
 
