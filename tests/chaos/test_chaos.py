@@ -93,11 +93,13 @@ def test_the_disk_is_full(pyz: str, python: str, is_killed: bool) -> None:
 #: A first process that reaps whoever it inherits, as any host has one.
 FIRST = ("sh", "-c", '"$@"; exit $?', "first")
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+#: Whether the next pid can be chosen there.
+CHOOSE = ("sh", "-c", "echo 1000 >/proc/sys/kernel/ns_last_pid")
 
 
 def move_in(pyz: str, python: str, *words: str) -> None:
     """Play in a namespace of processes: tests.chaos.strangers."""
-    if subprocess.run([*NAMESPACE, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+    if subprocess.run([*NAMESPACE, *CHOOSE], stderr=subprocess.DEVNULL, check=False).returncode:
         pytest.skip("needs a namespace of processes")
     played = subprocess.run(
         [*NAMESPACE, *FIRST, sys.executable, "-m", "tests.chaos.strangers", pyz, python, *words], cwd=build.ROOT, check=False,
