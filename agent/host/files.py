@@ -80,10 +80,13 @@ def write_json(path: str, document: Dict[str, Any], durable: bool = True, is_voi
 
 
 def read_bytes(path: str, is_regular: bool = False) -> Optional[bytes]:
-    """The whole file, or None where there is none. A short read of a regular one is its last (read(2))."""
+    """The whole file, or None where there is none (or, below /proc, no such process any more).
+
+    A short read of a regular one is its last (read(2)).
+    """
     try:
         fd = os.open(path, os.O_RDONLY)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
         return None
     parts: List[bytes] = []
     try:
@@ -92,6 +95,8 @@ def read_bytes(path: str, is_regular: bool = False) -> Optional[bytes]:
             parts.append(part)
             if not part or is_regular and len(part) < _READ_BYTES:
                 return b"".join(parts)
+    except ProcessLookupError:
+        return None
     finally:
         os.close(fd)
 

@@ -34,10 +34,7 @@ def boot_id() -> str:
 
 def process(pid: int) -> Optional[Process]:
     """The process, dead ones included as long as they are zombies; None when there is none."""
-    try:
-        data = read_bytes(f"/proc/{pid}/stat")
-    except ProcessLookupError:
-        return None
+    data = read_bytes(f"/proc/{pid}/stat")
     if not data:
         return None
     fields = data.rpartition(b")")[2].split()
@@ -85,11 +82,8 @@ def descendants(roots: Iterable[int], among: Iterable[Process]) -> List[Process]
 
 def command(pid: int) -> str:
     """The command line with spaces between arguments, else the name in brackets; '' when it is gone."""
-    try:
-        line = (read_bytes(f"/proc/{pid}/cmdline") or b"").rstrip(b"\0").replace(b"\0", b" ")
-        name = (read_bytes(f"/proc/{pid}/comm") or b"").strip()
-    except ProcessLookupError:
-        return ""
+    line = (read_bytes(f"/proc/{pid}/cmdline") or b"").rstrip(b"\0").replace(b"\0", b" ")
+    name = (read_bytes(f"/proc/{pid}/comm") or b"").strip()
     return (line[:512] or (b"[" + name + b"]" if name else b"")).decode(errors="replace")
 
 
@@ -103,17 +97,14 @@ def has_environment(pid: int, entry: bytes) -> bool:
     """Whether `NAME=value` stands in the environment that `pid` was executed with (False where it can't be read)."""
     try:
         data = read_bytes(f"/proc/{pid}/environ") or b""
-    except (PermissionError, ProcessLookupError):
+    except PermissionError:
         return False
     return entry in data.split(b"\0")
 
 
 def unit(pid: int) -> Optional[str]:
     """The systemd service that the process belongs to, as `name.service`; None if it is in none, or gone (cgroups(7))."""
-    try:
-        lines = (read_bytes(f"/proc/{pid}/cgroup") or b"").decode(errors="replace").splitlines()
-    except ProcessLookupError:
-        return None
+    lines = (read_bytes(f"/proc/{pid}/cgroup") or b"").decode(errors="replace").splitlines()
     folders = [folder for line in lines for folder in line.split("/") if folder.endswith(".service")]
     return folders[-1] if folders else None
 

@@ -92,7 +92,7 @@ def _is_to_end(layout: ProjectLayout) -> bool:
 
 def _take_turn(layout: ProjectLayout, seen: Seen, gate: int, wake: int) -> Answer:
     """A turn whose failure is told where the project's operator looks: in its events."""
-    if seen.childless and not os.path.isdir(layout.root):
+    if seen.childless and _is_gone(layout, seen):
         return Answer(done=True)  # there is nothing left to look after
     try:
         _require_folder(layout, seen)
@@ -102,6 +102,14 @@ def _take_turn(layout: ProjectLayout, seen: Seen, gate: int, wake: int) -> Answe
     except Exception as error:
         _tell_of_failure(layout, seen, error)
         raise
+
+
+def _is_gone(layout: ProjectLayout, seen: Seen) -> bool:
+    """Whether this shim's project was purged; what is there may be another of its name, with a shim and a FIFO of its own."""
+    try:
+        return not os.path.samestat(os.stat(layout.fifo), os.fstat(seen.reader))
+    except FileNotFoundError:
+        return not os.path.isdir(layout.root)
 
 
 def _wait_at(gate: int, wake: int) -> None:

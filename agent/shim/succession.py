@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from typing import Any, Dict, Optional, Tuple
 
-from agent.host import clock, files, procfs
+from agent.host import clock, files
 from agent.model import ExitCause, FailedToStart, cause_to_json
 from agent.shim.capsule import origin_of
 from agent.shim.record import Outcome, Successor
@@ -91,7 +91,7 @@ class Succession(Turn):
     def _mark(self) -> str:
         """What the run at work, whose first process may be gone, has in its environment and no other has."""
         pid = self.record.pid or 0
-        entries = (files.read_bytes(f"/proc/{pid}/environ") or b"").split(b"\0") if procfs.start_time(pid) is not None else []
+        entries = (files.read_bytes(f"/proc/{pid}/environ") or b"").split(b"\0")
         return next((entry.decode() for entry in entries if entry.startswith(b"LISTEN_PID=")), f"LISTEN_PID={pid}")
 
     def _turn_away(self, successor: Successor, reason: str, cause: Optional[ExitCause] = None, **members: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from agent.host import files, procfs, signals
 from agent.model import LogPolicy
-from agent.shim import child, tree
+from agent.shim import child, resident, tree
 from agent.shim.record import POKE
 from agent.store.segments import segment_numbers
 from tests.support.wait import eventually
@@ -122,6 +123,35 @@ def test_what_a_killed_turn_has_started_goes_on(fatal: Path, request: pytest.Fix
     record = shims.handle("there").wait(lambda r: r.generation == want.generation and r.state == "ready", 60)
     assert record is not None and record.run == before.run + 1 and not fatal.exists(), shims.handle("there").record()
     assert [entry["pid"] for entry in shims.down("there").killed] == [record.pid]
+
+
+@pytest.fixture
+def unanswered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where this file is, a turn is killed that would tell its shim that all is done; once."""
+    answer, path = resident._answer, tmp_path / "unanswered"
+
+    def answer_or_die(writer: Any, given: resident.Answer) -> None:
+        if given.done and path.exists():
+            path.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer(writer, given)
+
+    monkeypatch.setattr(resident, "_answer", answer_or_die)
+    return path
+
+
+def test_a_shim_that_outlives_its_project_leaves_the_next_of_that_name_alone(unanswered: Path, request: Any) -> None:
+    shims = request.getfixturevalue("shims")  # after its turns were told when to die
+    outlives = shims.run("there", "import time; time.sleep(1000)").shim
+    unanswered.touch()
+    shims.down("there")
+    eventually(lambda: not unanswered.exists(), 30, "the end of the last turn")
+    shutil.rmtree(shims.store.project("there").root)
+    record = shims.run("there", "import time; time.sleep(1000)")
+    eventually(lambda: not procfs.is_alive(outlives["pid"], outlives["start_time"]), 30, "it is through")
+    now = shims.handle("there").record()
+    assert (now.run, now.pid, now.shim, now.state) == (1, record.pid, record.shim, "ready") and now.shim != outlives
+    assert procfs.is_alive(now.pid, now.start_time)
 
 
 @pytest.fixture
