@@ -110,13 +110,18 @@ class Disk(Disturbance):
 class Strikes(Killer):
     """Each of these once, in an order of its own, spread over the clients' calls: however slow they are, they meet all of it.
 
-    A strike is one of `VICTIMS`, or `stop` and one of them, or whatever else is disturbed by calling it.
+    A strike is one of `VICTIMS`, or `stop` and one of them; so many of them are what `other` does instead.
     """
 
-    def __init__(self, host: AgentHost, seed: int, strikes: Sequence[str], others: Sequence[Callable[[], None]] = ()) -> None:
+    def __init__(
+        self, host: AgentHost, seed: int, strikes: Sequence[str], other: Optional[Disturbance] = None, others: int = 0
+    ) -> None:  # fmt: skip
         super().__init__(host, seed)
-        named = [functools.partial(self._hit, name) for name in strikes]
-        self._strikes: List[Callable[[], None]] = self.random.sample([*named, *others], len(named) + len(others))
+        acts: List[Callable[[], None]] = [functools.partial(self._hit, name) for name in strikes]
+        if other is not None:
+            acts += [other.disturb] * others
+            other.done = self.done
+        self._strikes = self.random.sample(acts, len(acts))
 
     def run(self) -> None:
         for number, strike in enumerate(self._strikes):

@@ -65,8 +65,9 @@ def play(
 def check_bystander(host: AgentHost, before: Dict[str, Any], story: str, is_whole: bool) -> None:
     """It is the run that it was, and all that this has said is there."""
     settled(host, BYSTANDER)
-    disturbed = was_disturbed(before, host.status(BYSTANDER))
-    assert disturbed is None, f"{disturbed}\n{story}"
+    after = host.status(BYSTANDER)
+    disturbed = was_disturbed(before, after)
+    assert disturbed is None, f"{disturbed}\n{after['exits']}\n{story}\n{_told_of_output(host)}"
     output = host.project_output(BYSTANDER)
     is_one = find_hole(output) is None and len(runs_in(output)) == 1
     assert is_one or not is_whole, f"{find_hole(output)}; runs: {runs_in(output)}\n{story}"
@@ -94,7 +95,7 @@ def check_agent(host: AgentHost, story: str) -> None:
 def _told_of_output(host: AgentHost) -> str:
     """What the shims of all projects have told of their runs."""
     told = []
-    for project in PROJECTS:
+    for project in (*PROJECTS, BYSTANDER):
         path = host.path("projects", project, "logs", "events.jsonl")
         if os.path.exists(path):
             with open(path, encoding="utf-8") as file:

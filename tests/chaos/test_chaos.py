@@ -49,7 +49,7 @@ def test_briefly_the_clock_jumps(pyz: str, python: str) -> None:
     host = AgentHost(pyz, python)
     host.pyz = bend(pyz, host)
     with host:
-        strikes = Strikes(host, CLOCK, STRIKES, [Clock(host, CLOCK).disturb] * 15)
+        strikes = Strikes(host, CLOCK, STRIKES, Clock(host, CLOCK), 15)
         play(host, supply(host, pyz, False), [strikes], CLOCK, calls=BRIEF_CALLS)
 
 
@@ -57,7 +57,7 @@ def test_briefly_the_clock_jumps(pyz: str, python: str) -> None:
 @pytest.mark.needs_root
 def test_briefly_the_disk_is_full(pyz: str, python: str) -> None:
     with SmallDisk(pyz, python, "size=150m") as host:
-        strikes = Strikes(host, DISK, STRIKES, [Disk(host, DISK).disturb] * 10)
+        strikes = Strikes(host, DISK, STRIKES, Disk(host, DISK), 10)
         play(host, supply(host, pyz, False), [strikes], DISK, is_whole=False, calls=BRIEF_CALLS)
 
 
