@@ -136,11 +136,12 @@ class Run:
             self.journal.note(cgroup=cgroup)
 
     def _group_name(self, run: Optional[int] = None) -> str:
-        """Stores on one host must not share groups: the inode number of the project's directory tells them apart.
+        """Stores on one host must not share groups: device and inode number of the project's directory tell them apart.
 
         A run that starts beside another has a group of its own.
         """
-        name = f"{os.stat(self.layout.root).st_ino:x}-{self.layout.project}"
+        found = os.stat(self.layout.root)
+        name = f"{found.st_dev:x}.{found.st_ino:x}-{self.layout.project}"
         return name if run is None else f"{name}.{run}"
 
     def _fork(self, release: Release, run: int, beside: bool) -> Spawned:

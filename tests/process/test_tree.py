@@ -12,7 +12,7 @@ from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import pytest
 
-from agent.host import procfs
+from agent.host import files, procfs
 from agent.model import Exited, FailedToStart, Signaled
 from agent.shim.tree import Spawned, cause_of, spawn
 from tests.support import processes
@@ -256,3 +256,15 @@ def test_spawning_leaves_no_descriptor_open(nest: Nest) -> None:
     assert nest.spawn(SAYS).release() is None
     assert nest.spawn(("/nonexistent",)).release() is not None
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_is_left_of_a_dead_process_is_no_error() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert not files.read_bytes(f"/proc/{pid}/environ")  # of a zombie: ESRCH
+        assert not procfs.has_environment(pid, b"A=B")
+    finally:
+        os.waitpid(pid, 0)
