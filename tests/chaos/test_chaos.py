@@ -1,7 +1,8 @@
 """Clients that call all at once while something goes wrong: no lie, no lost line, nothing left over.
 
 The brief ones have a fixed number of calls and strikes each, so that a slow machine takes longer and sees no more of either.
-The long ones are run by hand (ANT_SLOW=1): ANT_CHAOS_CALLS (a client) and ANT_CHAOS_SEED choose how long and which.
+The long ones are as ANT_CHAOS_CALLS (a client) and ANT_CHAOS_SEED choose. All are run by hand (ANT_SLOW=1): what they meet is
+chance, and they have found faults that show in one of twenty runs.
 """
 
 from __future__ import annotations
