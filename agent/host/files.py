@@ -223,7 +223,7 @@ def names(path: str) -> List[str]:
     """What is in a directory, sorted; nothing where there is none."""
     try:
         return sorted(os.listdir(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

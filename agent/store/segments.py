@@ -45,14 +45,14 @@ def segment_numbers(directory: str) -> List[int]:
     """The segments in a project's `logs/`, oldest first."""
     try:
         return segment_numbers_of(os.listdir(directory))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def segment_numbers_of(names: Iterable[str]) -> List[int]:
     """The segments among the names of files, oldest first."""
     digits = (name[len(_PREFIX) : -len(_SUFFIX)] for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
-    return sorted(int(number) for number in digits if number.isdigit())
+    return sorted(int(number) for number in digits if number.isdecimal())
 
 
 def log_bytes(directory: str) -> int:
@@ -63,7 +63,7 @@ def log_bytes(directory: str) -> int:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
                     total += _size_of(entry)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a project may have put something else there
         return 0
     return total
 
@@ -79,7 +79,7 @@ def _size_of(entry: os.DirEntry[str]) -> int:
 def crash_runs(layout: ProjectLayout) -> List[int]:
     """The runs of which there is a crash capsule, oldest first."""
     numbers = (name[len("run-") : -len(".json")] for name in files.names(layout.crashes) if name.endswith(".json"))
-    return sorted(int(number) for number in numbers if number.isdigit())
+    return sorted(int(number) for number in numbers if number.isdecimal())
 
 
 def crash_path(layout: ProjectLayout, run: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,19 @@ def test_what_was_never_synced_may_be_torn(tmp_path: Path, torn: bytes) -> None:
     assert status.describe_all(agent)["projects"][0]["project"] == "web"
     Path(layout.record).write_bytes(torn)
     assert status.describe(agent, "web")["want"] == "up"
+
+
+def test_a_project_that_has_put_something_else_in_the_place_of_its_logs(tmp_path: Path) -> None:
+    nobody: Any = None
+    agent = Agent(StoreLayout(str(tmp_path)), nobody, 0.0, nobody)
+    layout = agent.store.project("web")
+    files.make_directory(layout.root)
+    write_want(layout, Want(True, 1, "1"))
+    for instead in ("/etc", "/etc/passwd"):
+        os.symlink(instead, layout.logs)
+        assert status.describe(agent, "web")["project"] == "web"
+        assert [one["project"] for one in status.describe_all(agent)["projects"]] == ["web"]
+        os.unlink(layout.logs)
 
 
 @pytest.mark.parametrize(
