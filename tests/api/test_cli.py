@@ -170,8 +170,10 @@ def test_logs_that_are_followed_and_events(httpserver: HTTPServer, run: Run) -> 
     stream = f"retry: 1000\n: hello\n\nid: 1.2\nevent: exited\ndata: {json.dumps(event)}\n\n"
     query = {"project": "web"}
     httpserver.expect_request("/events", query_string=query).respond_with_data(stream, content_type="text/event-stream")
-    assert run("events", "web")[1] == "2026-01-31T12:04:31.250Z  web  exited  ended\n"
-    assert json.loads(run("events", "web", "--json")[1]) == event
+    httpserver.expect_request("/events", query_string={**query, "from": "1.2"}).respond_with_response(gone)
+    assert run("events", "web")[:2] == (4, "2026-01-31T12:04:31.250Z  web  exited  ended\n")
+    told, _, refused = run("events", "web", "--json")[1].partition("\n")
+    assert (json.loads(told), json.loads(refused)["status"]) == (event, 404)
 
 
 def test_launch_with_a_manifest_of_its_own(httpserver: HTTPServer, run: Run, tmp_path: Path) -> None:
