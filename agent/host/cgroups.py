@@ -29,12 +29,17 @@ _syscall = ctypes.PyDLL(None).syscall
 _syscall.restype = ctypes.c_long
 
 
+def path_of(name: str) -> Optional[str]:
+    """Where the group of that name is, if there is one; None where the host does not let us have any."""
+    base = own_group()
+    return f"{base}/{_FOLDER}/{name}" if base is not None else None
+
+
 def create(name: str, settings: Optional[Dict[str, str]] = None) -> Optional[str]:
     """A group of that name below this process's own, with these `settings`; its path, or None where the host does not let us."""
-    base = own_group()
-    if base is None:
+    path = path_of(name)
+    if path is None:
         return None
-    path = f"{base}/{_FOLDER}/{name}"
     try:
         os.makedirs(path, exist_ok=True)
         os.close(os.open(path + "/cgroup.procs", os.O_WRONLY))

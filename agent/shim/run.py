@@ -71,6 +71,7 @@ class Run:
     def _get_ready(self) -> None:
         """Do what a start has to do whatever is wanted."""
         users.own()
+        cgroups.create(self._group_name())
         with contextlib.suppress(OSError):  # the start will tell
             self._make_directories()
 
@@ -134,6 +135,13 @@ class Run:
         cgroup = cgroups.create(self._group_name())
         if cgroup is not None and cgroups.enter(cgroup, pid):
             self.journal.note(cgroup=cgroup)
+
+    def _remove_group(self) -> None:
+        """Of a start that did not come, or of a shim that was killed before it could."""
+        with contextlib.suppress(FileNotFoundError):  # the project was purged, or never came to be
+            path = cgroups.path_of(self._group_name())
+            if path is not None:
+                cgroups.remove(path)
 
     def _group_name(self, run: Optional[int] = None) -> str:
         """Stores on one host must not share groups: device and inode number of the project's directory tell them apart.

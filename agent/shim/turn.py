@@ -215,4 +215,5 @@ class Turn(Launching):
     def _be_done(self) -> None:
         if self.sockets.keep_only(None):
             self.journal.publish()
+        self._remove_group()
         self.done = True

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.host import files, signals
+from agent.host import cgroups, files, signals
 from agent.shim.handle import Handle
 from agent.shim.record import Want, draft_want
 from tests.support.wait import eventually
@@ -46,6 +46,17 @@ def test_one_that_is_not_wanted_is_gone_afterwards(handle: Handle) -> None:
     with handle.shim_ahead():
         assert handle.is_alive
     assert not handle.is_alive
+
+
+@pytest.mark.needs_root
+def test_the_control_group_that_is_made_ahead_is_gone_with_it(handle: Handle) -> None:
+    root = os.stat(handle.layout.root)
+    path = cgroups.path_of(f"{root.st_dev:x}.{root.st_ino:x}-ahead")
+    if path is None or not os.access(path.partition("/ant-host-agent/")[0], os.W_OK):
+        pytest.skip("needs a writable cgroup v2 tree")
+    with handle.shim_ahead():
+        eventually(lambda: os.path.isdir(path), message="the group")
+    eventually(lambda: not os.path.isdir(path), message="the group's end")
 
 
 def test_a_kill_does_not_wait_for_the_launch(shims: Any, handle: Handle) -> None:
