@@ -93,10 +93,15 @@ def _is_one_of(now: Project, end: Sequence[Project]) -> bool:
 
 
 def _parts(call: Call) -> Iterator[Call]:
-    """A purge is a kill, and then the end of what is down; only the end has to wait for others."""
+    """A purge is a kill, and then the end of what is down; only the end has to wait for others.
+
+    What a launch began that nobody heard of may be seen, and fail later.
+    """
     if call.verb == "purge":
         yield replace(call, verb="kill", reply={})
     yield call
+    if call.verb in ("launch", "restart", "rollback") and call.status == LOST:
+        yield replace(call, verb="fall back")
 
 
 # -- a call that may have been carried out in part ----------------------------------------------------------------
@@ -114,6 +119,11 @@ def _started_in_part(version: Optional[str], now: Project) -> Iterator[Project]:
     for running in (version, now.version, None):
         for current in (version, now.current):
             yield replace(now, known=True, version=running, current=current)
+
+
+def _fell_back(call: Call, now: Project) -> Iterator[Project]:
+    if now.version not in (None, now.current):  # it never ran well
+        yield from {now.down, replace(now, version=now.current)}
 
 
 def _restarted_in_part(call: Call, now: Project) -> Iterator[Project]:
@@ -150,7 +160,7 @@ def _nothing(call: Call, now: Project) -> Iterator[Project]:
 _PARTIAL: Dict[str, Effect] = {
     "launch": _launched_in_part, "broken": _nothing, "kill": _ended_in_part, "purge": _purged_in_part,
     "restart": _restarted_in_part, "rollback": _rolled_back_in_part, "status": _nothing, "logs": _nothing,
-    "set secret": _secret_set_in_part, "delete secret": _secret_deleted_in_part, "secrets": _nothing,
+    "set secret": _secret_set_in_part, "delete secret": _secret_deleted_in_part, "secrets": _nothing, "fall back": _fell_back,
 }  # fmt: skip
 
 

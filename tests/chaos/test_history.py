@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ def call(verb: str, argument: str, began: float, ended: float, answered: int, **
         ([call("launch", "1", 0, 9, 201), call("launch", "2", 0, 9, 201)], BACK),
         ([call("launch", "1", 0, 1, 201), call("kill", "", 2, 3, 200, status="Successful", killed=[7])], ONE.down),
         ([call("launch", "1", 0, 1, LOST)], UNKNOWN),
+        ([call("launch", "1", 0, 1, LOST), call("status", "", 2, 3, 200, want="up")], replace(ONE.down, current=None)),
         ([call("launch", "1", 0, 1, LOST), call("rollback", "1", 2, 3, 404)], Project(kept=("1",))),
         ([call("launch", "1", 0, 1, 201), call("launch", "2", 2, 3, 201), call("rollback", "", 4, 5, 200, version="1")], BACK),
         ([call("launch", "1", 0, 1, 201), call("rollback", "", 2, 3, 409, detail="none is older")], ONE),
@@ -54,6 +56,7 @@ def test_an_order_is_found(calls: Any, end: Project) -> None:
         ([call("launch", "1", 0, 1, 201), call("launch", "2", 2, 3, 201), call("restart", "", 4, 5, 200, version="1")], BACK),
         ([call("launch", "1", 0, 1, 201), call("rollback", "1", 2, 3, 409, detail="none is older")], ONE),
         ([call("launch", "1", 0, 1, 507)], ONE),
+        ([call("launch", "1", 0, 1, 201), call("launch", "2", 2, 3, LOST), call("status", "", 4, 5, 200, want="up")], ONE.down),
         ([call("set secret", "a", 0, 3, 201), call("set secret", "a", 0, 3, 201)], Project(secrets=frozenset("a"))),
         ([call("set secret", "a", 0, 1, 201), call("secrets", "", 2, 3, 200, secrets=[])], UNKNOWN),
     ],
