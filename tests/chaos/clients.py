@@ -17,7 +17,7 @@ from http.client import HTTPException
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from tests.chaos.history import LOST, Call
-from tests.chaos.promises import find_hole, unhelpful
+from tests.chaos.promises import find_hole, unhelpful, whole_lines
 from tests.support import artifact, bundles, faults, processes
 from tests.support.agent import AGENT, AgentHost
 from tests.support.http import Response
@@ -179,7 +179,7 @@ class Client(threading.Thread):
         return {}
 
     def _look_at(self, project: str, output: bytes) -> None:
-        hole = find_hole(output[: output.rfind(b"\n") + 1])  # the last line may be on its way
+        hole = find_hole(whole_lines(output))
         if hole is not None:
             self.wrong.append(f"{project}: {hole}")
 

@@ -29,6 +29,11 @@ def find_hole(output: bytes) -> Optional[str]:
     return None
 
 
+def whole_lines(output: bytes) -> bytes:
+    """Without the beginning of a line whose rest may be on its way: from one segment to the next, or held up with its shim."""
+    return output[: output.rfind(b"\n") + 1]
+
+
 def runs_in(output: bytes) -> List[bytes]:
     """The runs that have said something, in their order."""
     return [line.rpartition(b" ")[0] for line in output.splitlines() if line.endswith(b" 0")]

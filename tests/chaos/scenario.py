@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from tests.chaos.clients import BYSTANDER, PATIENCE_SECONDS, PROJECTS, SECRET, SIZES, TELLING, UPGRADED, Client, Supply, plan
 from tests.chaos.disturbances import Disturbance
 from tests.chaos.history import LOST, UNKNOWN, Call, Project, explain
-from tests.chaos.promises import find_disorder, find_hole, find_secret, runs_in, was_disturbed
+from tests.chaos.promises import find_disorder, find_hole, find_secret, runs_in, was_disturbed, whole_lines
 from tests.support.agent import AGENT, AgentHost
 from tests.support.disk import PoweredDisk
 from tests.support.processes import Process
@@ -54,7 +54,7 @@ def play(
         explanation = explain(made, [settled(host, project)])
         assert explanation is None, f"{project}: {explanation}\n{story}"
         if is_whole and host.request("GET", f"/project/{project}").status == 200:
-            hole = find_hole(host.project_output(project))
+            hole = find_hole(whole_lines(host.project_output(project)))
             assert hole is None, f"{project}: {hole}\n{story}"
     check_upgrades([call for client in clients for call in client.calls[AGENT]], story)
     check_bystander(host, before, story, is_whole)
@@ -68,7 +68,7 @@ def check_bystander(host: AgentHost, before: Dict[str, Any], story: str, is_whol
     after = host.status(BYSTANDER)
     disturbed = was_disturbed(before, after)
     assert disturbed is None, f"{disturbed}\n{after['exits']}\n{story}\n{_told_of_output(host)}"
-    output = host.project_output(BYSTANDER)
+    output = whole_lines(host.project_output(BYSTANDER))
     is_one = find_hole(output) is None and len(runs_in(output)) == 1
     assert is_one or not is_whole, f"{find_hole(output)}; runs: {runs_in(output)}\n{story}"
 
