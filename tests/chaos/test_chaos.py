@@ -1,8 +1,8 @@
 """Clients that call all at once while something goes wrong: no lie, no lost line, nothing left over.
 
 The brief ones have a fixed number of calls and strikes each, so that a slow machine takes longer and sees no more of either.
-The long ones are as ANT_CHAOS_CALLS (a client) and ANT_CHAOS_SEED choose. All are run by hand (ANT_SLOW=1): what they meet is
-chance, and they have found faults that show in one of twenty runs.
+The long ones and that of a full disk are run by hand (ANT_SLOW=1); for the long ones ANT_CHAOS_CALLS (a client) and
+ANT_CHAOS_SEED choose how long and which.
 """
 
 from __future__ import annotations
@@ -40,12 +40,10 @@ def test_the_brief_ones_have_every_call() -> None:
     assert len({call.argument for call in planned if call.verb == "upgrade"}) == 2
 
 
-@pytest.mark.slow
 def test_briefly_our_own_processes_are_killed(chaos_host: AgentHost, pyz: str) -> None:
     play(chaos_host, supply(chaos_host, pyz, True), [Strikes(chaos_host, KILLS, STRIKES)], KILLS, calls=BRIEF_CALLS)
 
 
-@pytest.mark.slow
 def test_briefly_the_clock_jumps(pyz: str, python: str) -> None:
     host = AgentHost(pyz, python)
     host.pyz = bend(pyz, host)
@@ -62,7 +60,6 @@ def test_briefly_the_disk_is_full(pyz: str, python: str) -> None:
         play(host, supply(host, pyz, False), [strikes], DISK, is_whole=False, calls=BRIEF_CALLS)
 
 
-@pytest.mark.slow
 @pytest.mark.needs_root
 def test_briefly_pids_are_used_again_by_strangers(pyz: str, python: str) -> None:
     move_in(pyz, python, str(STRANGERS), str(BRIEF_CALLS))
