@@ -16,7 +16,7 @@ import pytest
 from tests.support.machine import Done, Image, Machine, NotBuilt, build_image
 from tests.support.wait import eventually
 
-pytestmark = [pytest.mark.host, pytest.mark.needs_root, pytest.mark.slow]
+pytestmark = [pytest.mark.host, pytest.mark.needs_root]
 
 STORE = "/var/lib/ant-host-agent"
 SERVICE = "ant-host-agent.service"
