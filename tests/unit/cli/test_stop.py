@@ -36,13 +36,13 @@ def test_nothing_to_stop_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_held_lock_without_a_record_is_named(held: ProjectLayout) -> None:
-    with pytest.raises(AgentError, match="names no live process") as caught:
+    with pytest.raises(AgentError, match="names no live shim") as caught:
         stop(held, 0)
-    assert held.shim_lock in caught.value.detail
+    assert held.record in caught.value.detail and held.shim_lock in str(caught.value.hint)
 
 
 def test_a_pid_with_another_start_time_is_never_signaled(held: ProjectLayout) -> None:
     """This process's own pid: a SIGTERM would end the test run."""
     write_record(held, Record(AGENT_PROJECT, shim={"pid": os.getpid(), "start_time": 1}))
-    with pytest.raises(AgentError, match="names no live process"):
+    with pytest.raises(AgentError, match="names no live shim"):
         stop(held, 0)
